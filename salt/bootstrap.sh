@@ -1,0 +1,185 @@
+#!/bin/bash
+# Salt on a bare Debian machine: pinned, hash-checked, in a virtual environment of its own.
+set -euo pipefail
+
+usage() {
+    cat <<'EOF'
+Usage: salt/bootstrap.sh [OPTION]...
+
+Installs Salt on this machine and points it at the repository this script lies in. Afterwards
+`salt-call state.apply` makes the machine serve. May be run again at any time: what is in place stays.
+
+  --topology NAME  the file of salt/pillar/topology/ that lists the hosts (default: single)
+  --id ID          which host of the topology this machine is (default: as before; else the only
+                   host of the topology; else this machine's host name)
+  --pillar NAME    a further file of salt/pillar/ for this machine, such as lab; may be repeated
+  --install-only   only install Salt: for an image, where no systemd runs yet
+  --help           show this text
+
+Needs root, Debian 12 or 13, and systemd. Secrets of the site are generated once, into
+salt/pillar/secrets.sls (mode 0600, ignored by git).
+EOF
+}
+
+fail() {
+    printf 'bootstrap.sh: %s\n' "$1" >&2
+    exit "${2:-1}"
+}
+
+step() {
+    printf 'bootstrap: %s\n' "$1"
+}
+
+topology='' id='' install_only=false
+extra_pillar=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --topology | --id | --pillar)
+            [ $# -ge 2 ] || fail "$1 needs a value; see --help" 2
+            case $1 in
+                --topology) topology=$2 ;;
+                --id) id=$2 ;;
+                --pillar) extra_pillar+=("$2") ;;
+            esac
+            shift 2
+            ;;
+        --install-only) install_only=true; shift ;;
+        --help) usage; exit 0 ;;
+        *) fail "unknown option '$1'; see --help" 2 ;;
+    esac
+done
+
+readonly VENV=/opt/salt
+readonly CONFIG=/etc/salt/minion
+repository=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)
+readonly LOCK=$repository/requirements/salt.txt
+
+[ "$(id -u)" = 0 ] || fail 'must run as root (try sudo)'
+# shellcheck source=/dev/null
+os=$(. /etc/os-release 2>/dev/null && echo "${ID:-unknown} ${VERSION_ID:-unknown}") || os='unknown'
+case $os in
+    'debian 12' | 'debian 13') ;;
+    *) fail "needs Debian 12 or 13; this is $os" ;;
+esac
+$install_only || [ -d /run/systemd/system ] || fail 'needs systemd as the running init (or --install-only)'
+[ -r "$LOCK" ] || fail "cannot read $LOCK"
+
+install_packages() {
+    local missing=()
+    for package in "$@"; do
+        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    step "installing ${missing[*]}"
+    # A package run that was cut off leaves dpkg half way; it must end before anything else is installed.
+    dpkg --configure -a
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+install_salt() {
+    local stamp
+    stamp=$(sha256sum <"$LOCK")
+    if [ "$(cat $VENV/.installed 2>/dev/null)" = "$stamp" ] && $VENV/bin/python -c 'import salt' 2>/dev/null; then
+        return
+    fi
+    # timelib, one of Salt's dependencies, comes as source only: hence the compiler.
+    install_packages ca-certificates gcc libc6-dev python3 python3-dev python3-venv
+    step "installing Salt into $VENV (a few minutes)"
+    rm -rf "$VENV"
+    python3 -m venv "$VENV"
+    PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
+        "$VENV/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps -r "$LOCK"
+    printf '%s\n' "$stamp" >"$VENV/.installed"
+}
+
+link_commands() {
+    ln -sfn "$VENV/bin/salt-call" /usr/local/bin/salt-call
+}
+
+configure() {
+    "$VENV/bin/python" - "$repository" "$CONFIG" "$topology" "$id" "${extra_pillar[@]}" <<'EOF'
+"""Write the minion's configuration and the site's secrets; keep what an earlier run decided."""
+import os
+import pathlib
+import secrets
+import socket
+import sys
+
+import yaml
+
+# Each secret of a site, by its pillar path; generated once, never defaulted.
+SECRETS = ["redis:password"]
+
+repository, config_file, topology, host, *extra_pillar = sys.argv[1:]
+repository, config_file = pathlib.Path(repository), pathlib.Path(config_file)
+pillar = repository / "salt" / "pillar"
+
+
+def read(path):
+    return (yaml.safe_load(path.read_text()) if path.exists() else None) or {}
+
+
+def write(path, comment, data, mode):
+    text = f"# {comment}\n" + yaml.safe_dump(data, sort_keys=False)
+    if path.exists() and path.read_text() == text and path.stat().st_mode & 0o777 == mode:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+        file.write(text)
+    draft.replace(path)
+    print(f"bootstrap: wrote {path}")
+
+
+before = read(config_file)
+site = before.get("turnkey", {})
+topology = topology or site.get("topology", "single")
+extra_pillar = extra_pillar or site.get("pillar", [])
+for name in [f"topology/{topology}", *extra_pillar]:
+    if not (pillar / f"{name}.sls").is_file():
+        sys.exit(f"bootstrap.sh: there is no {pillar / name}.sls")
+
+hosts = list(read(pillar / "topology" / f"{topology}.sls")["topology"]["hosts"])
+if not host:
+    kept = before.get("id")
+    host = kept if kept in hosts else hosts[0] if len(hosts) == 1 else socket.gethostname()
+if host not in hosts:
+    sys.exit(f"bootstrap.sh: topology {topology} has no host {host!r}; --id takes one of: {', '.join(hosts)}")
+
+write(
+    config_file,
+    "Written by salt/bootstrap.sh; changes are lost when it runs again.",
+    {
+        "id": host,
+        "file_client": "local",
+        "file_roots": {"base": [str(repository / "salt" / "states"), str(repository / "salt" / "sources")]},
+        "pillar_roots": {"base": [str(pillar)]},
+        # States run from top to bottom, and what follows a failure would only fail in its wake.
+        "failhard": True,
+        "state_output": "changes",
+        "turnkey": {"topology": topology, "pillar": extra_pillar},
+    },
+    0o644,
+)
+
+secret_file = pillar / "secrets.sls"
+kept = read(secret_file)
+for path in SECRETS:
+    *parents, leaf = path.split(":")
+    room = kept
+    for parent in parents:
+        room = room.setdefault(parent, {})
+    room.setdefault(leaf, secrets.token_urlsafe(32))
+write(secret_file, "The secrets of this site, generated by salt/bootstrap.sh. Keep them out of git.", kept, 0o600)
+EOF
+}
+
+install_salt
+link_commands
+if ! $install_only; then
+    configure
+    salt-call --log-level=error --out=quiet saltutil.sync_all || fail 'Salt is installed but does not run: see above'
+    step 'done; next: salt-call state.apply'
+fi
