@@ -156,6 +156,8 @@ write(
         "file_client": "local",
         "file_roots": {"base": [str(repository / "salt" / "states"), str(repository / "salt" / "sources")]},
         "pillar_roots": {"base": [str(pillar)]},
+        # A release is named by its content: a list of files some seconds old would name the one before.
+        "fileserver_list_cache_time": 0,
         # States run from top to bottom, and what follows a failure would only fail in its wake.
         "failhard": True,
         "state_output": "changes",

@@ -1,0 +1,10 @@
+# All that binds the stack to the Fibonacci service. Another Flask app takes its place with the same keys.
+app:
+  name: fibonacci
+  source: salt://fibonacci/app
+  requirements: salt://fibonacci/requirements.txt
+  wsgi: web:create_app()
+  health: /readyz
+  internal: [/healthz, /readyz]
+  websockets: [/api/v1/stream]
+  arguments: [page, per_page]

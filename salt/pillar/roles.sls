@@ -1,0 +1,6 @@
+# The roles of this host, from the topology and never from what the host says of itself.
+{% import_yaml 'topology/' ~ opts.turnkey.topology ~ '.sls' as site %}
+{% if grains.id not in site.topology.hosts %}
+  {{ raise('topology ' ~ site.topology.name ~ ' has no host ' ~ grains.id ~ '; it has: ' ~ site.topology.hosts | join(', ')) }}
+{% endif %}
+roles: {{ site.topology.hosts[grains.id].roles | json }}

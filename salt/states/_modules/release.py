@@ -1,0 +1,56 @@
+"""Identify a release of an app: its code and its configuration together."""
+
+import hashlib
+import json
+import pathlib
+
+from salt.exceptions import CommandExecutionError
+
+# What interpreters and editors leave behind is no part of a release.
+IGNORED_PARTS = {"__pycache__", ".git"}
+
+
+def digest(source, requirements, environment):
+    """Return the name of a release: 16 hex digits over all that makes it differ from another.
+
+    *source* is the ``salt://`` folder of the code, *requirements* the ``salt://`` file of its locked dependencies,
+    *environment* the mapping of its variables. The operating system counts too, as its Python does the compiling.
+
+    Raises CommandExecutionError, naming the pillar key, where the source holds no file or the lock is missing.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call release.digest salt://fibonacci/app salt://fibonacci/requirements.txt '{}'
+    """
+    hashed = hashlib.sha256()
+
+    def feed(name, content):
+        for part in (name.encode(), content):
+            hashed.update(len(part).to_bytes(8, "big"))
+            hashed.update(part)
+
+    files = _files(source)
+    if not files:
+        raise CommandExecutionError(f"app:source: no file below {source}")
+    lock = __salt__["cp.cache_file"](requirements)
+    if not lock:
+        raise CommandExecutionError(f"app:requirements: no such file: {requirements}")
+
+    feed("os", __grains__["osfinger"].encode())
+    feed("environment", json.dumps(environment, sort_keys=True).encode())
+    feed("requirements", pathlib.Path(lock).read_bytes())
+    for name, path in files:
+        feed(name, path.read_bytes())
+    return hashed.hexdigest()[:16]
+
+
+def _files(source):
+    prefix = source.removeprefix("salt://").strip("/") + "/"
+    found = []
+    for path in sorted(__salt__["cp.list_master"](prefix=prefix)):
+        name = path.removeprefix(prefix)
+        if not IGNORED_PARTS & set(name.split("/")):
+            found.append((name, pathlib.Path(__salt__["cp.cache_file"](f"salt://{path}"))))
+    return found

@@ -1,0 +1,123 @@
+"""A daemon that runs what the disk says.
+
+Salt's own ``service.running`` reloads a service when, in the same run, a file was changed. A run that is cut off
+between the two leaves the service on its old configuration for ever, as the next run finds nothing to change. Here the
+question is put to systemd instead: is a file newer than what the daemon has loaded?
+"""
+
+import datetime
+import pathlib
+import shlex
+import subprocess
+import time
+
+PROPERTIES = (
+    "ActiveState",
+    "LoadState",
+    "NeedDaemonReload",
+    "UnitFileState",
+    "ActiveEnterTimestamp",
+    "StateChangeTimestamp",
+)
+NEVER = 0.0
+
+
+def running(name, restart=(), reload=(), check=None, deadline=60):
+    """Keep the unit *name* enabled, running, and up to date with its files.
+
+    restart
+        Files that the daemon reads when it starts: one newer than its start restarts it.
+    reload
+        Files (or links) that it reads again on a reload: one newer than its last reload reloads it.
+    check
+        A command that succeeds once the daemon does its work; asked after each action until *deadline* seconds are over.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "runs, up to date"}
+    try:
+        actions = _actions(name, restart, reload)
+        if not actions:
+            return ret
+        if __opts__["test"]:
+            return ret | {"result": None, "comment": "would " + ", ".join(actions)}
+        for action in actions:
+            _systemctl(*([action] if action == "daemon-reload" else [action, name]))
+        _wait_until_active(name, deadline)
+        if check:
+            _wait_for(check, deadline)
+    except RuntimeError as error:
+        return ret | {"result": False, "comment": f"{error}\n{_journal(name)}".strip()}
+    return ret | {"changes": {name: ", ".join(actions)}, "comment": "now runs what the disk says"}
+
+
+def _actions(name, restart, reload):
+    unit = _show(name)
+    actions = []
+    if unit["NeedDaemonReload"] == "yes" or unit["LoadState"] == "not-found":
+        actions.append("daemon-reload")
+    if unit["UnitFileState"] not in ("enabled", "static", "indirect", "alias", "generated"):
+        actions.append("enable")
+    if unit["ActiveState"] == "failed":
+        actions.append("reset-failed")
+    if unit["ActiveState"] not in ("active", "reloading"):
+        actions.append("start")
+    elif _newest(restart) > _time(unit["ActiveEnterTimestamp"]):
+        actions.append("restart")
+    elif _newest(reload) > _time(unit["StateChangeTimestamp"]):
+        actions.append("reload")
+    return actions
+
+
+def _show(name):
+    out = _systemctl("show", "--timestamp=us+utc", f"--property={','.join(PROPERTIES)}", name)
+    shown = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+    return {key: shown.get(key, "") for key in PROPERTIES}
+
+
+def _time(stamp):
+    """Seconds since the epoch of systemd's ``Sun 2026-11-22 00:07:21.123456 UTC``; empty where it never happened."""
+    if stamp in ("", "n/a"):
+        return NEVER
+    parsed = datetime.datetime.strptime(stamp, "%a %Y-%m-%d %H:%M:%S.%f UTC")
+    return parsed.replace(tzinfo=datetime.timezone.utc).timestamp()
+
+
+def _newest(paths):
+    # A link's own time, not its target's: switching it is the change.
+    times = [pathlib.Path(path).lstat().st_mtime for path in paths if pathlib.Path(path).is_symlink() or pathlib.Path(path).exists()]
+    return max(times, default=NEVER)
+
+
+def _systemctl(*arguments):
+    done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"systemctl {' '.join(arguments)}: {done.stderr.strip() or done.returncode}")
+    return done.stdout
+
+
+def _wait_until_active(name, deadline):
+    until = time.monotonic() + deadline
+    while (state := _show(name)["ActiveState"]) != "active":
+        if state == "failed" or time.monotonic() > until:
+            raise RuntimeError(f"{name} is {state}")
+        time.sleep(0.1)
+
+
+def _wait_for(check, deadline):
+    until = time.monotonic() + deadline
+    while True:
+        done = subprocess.run(shlex.split(check), capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        if time.monotonic() > until:
+            raise RuntimeError(f"{check}: still failing after {deadline} s: {done.stderr.strip() or done.stdout.strip()}")
+        time.sleep(0.2)
+
+
+def _journal(name):
+    done = subprocess.run(
+        ["journalctl", "--unit", name, "--lines", "15", "--no-pager", "--output", "cat"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout

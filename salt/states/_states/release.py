@@ -1,0 +1,30 @@
+"""Keep the last releases of an app for a rollback, and no more."""
+
+import pathlib
+import shutil
+
+# The last thing made of a release: one without it was cut off or did not start.
+MARKER = "tried"
+
+
+def pruned(name, current, keep):
+    """Remove what is older than the last *keep* releases below the folder *name*, and what never became one.
+
+    The release that the link *current* points to always stays.
+    """
+    root, current = pathlib.Path(name), pathlib.Path(current)
+    releases = sorted(
+        (path for path in root.iterdir() if (path / MARKER).exists()),
+        key=lambda path: (path / MARKER).stat().st_mtime,
+        reverse=True,
+    )
+    kept = {*releases[:keep], current.resolve()}
+    removed = sorted(path for path in root.iterdir() if path not in kept)
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{len(kept)} kept"}
+    if not removed:
+        return ret
+    if __opts__["test"]:
+        return ret | {"result": None, "comment": f"would remove {', '.join(path.name for path in removed)}"}
+    for path in removed:
+        shutil.rmtree(path)
+    return ret | {"changes": {"removed": [path.name for path in removed]}}

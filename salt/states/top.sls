@@ -1,0 +1,16 @@
+# The whole plan: what each host gets, by the roles that the topology gives it.
+base:
+  '*':
+    - ntp
+    - logrotate
+  'roles:data':
+    - match: pillar
+    - redis
+  'roles:web':
+    - match: pillar
+    - app
+    - gunicorn
+    - nginx
+  'roles:lb':
+    - match: pillar
+    - haproxy
