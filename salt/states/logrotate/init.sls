@@ -22,8 +22,6 @@ logrotate:
     - template: jinja
     - mode: "0644"
     - makedirs: true
-    - context:
-        schedule: {{ logrotate.schedule | json }}
 
 logrotate.timer:
   daemon.running:
@@ -36,8 +34,6 @@ logrotate.timer:
     - template: jinja
     - mode: "0644"
     - makedirs: true
-    - context:
-        journal: {{ logrotate.journal | json }}
 
 systemd-journald.service:
   daemon.running:

@@ -11,16 +11,12 @@ chrony:
     - template: jinja
     - mode: "0644"
     - check_cmd: chronyd -p -f
-    - context:
-        ntp: {{ ntp | json }}
 
 /etc/default/chrony:
   file.managed:
     - source: salt://ntp/files/default.jinja
     - template: jinja
     - mode: "0644"
-    - context:
-        adjusts_clock: {{ adjusts_clock | json }}
 
 /etc/systemd/system/chrony.service.d/turnkey.conf:
   file.managed:
@@ -28,8 +24,6 @@ chrony:
     - template: jinja
     - mode: "0644"
     - makedirs: true
-    - context:
-        adjusts_clock: {{ adjusts_clock | json }}
 
 chrony.service:
   daemon.running:

@@ -19,9 +19,6 @@ redis:
     - mode: "0640"
     - show_changes: false
     - check_cmd: check-redis-config --aclfile
-    - context:
-        password: {{ redis.password | json }}
-        commands: {{ redis.commands | json }}
 
 /etc/redis/redis.conf:
   file.managed:
@@ -31,9 +28,6 @@ redis:
     - group: redis
     - mode: "0640"
     - check_cmd: check-redis-config
-    - context:
-        redis: {{ redis | json }}
-        bind: {{ bind }}
 
 redis-server.service:
   daemon.running:

@@ -1,0 +1,74 @@
+# The app's release: its code, its dependencies and its environment in one folder named by their content. Built beside
+# the running one and tried on a socket of its own; only then does the link `current` move. What runs it follows the link.
+{% from 'app/map.jinja' import app, release, environment with context %}
+
+app:
+  pkg.installed:
+    - pkgs: {{ app.packages | json }}
+  user.present:
+    - name: {{ app.user }}
+    - home: {{ app.root }}
+    - createhome: false
+    - shell: /usr/sbin/nologin
+    - system: true
+    - usergroup: true
+
+/usr/local/sbin/try-release:
+  file.managed:
+    - source: salt://app/files/try-release.jinja
+    - template: jinja
+    - mode: "0755"
+
+{{ release }}/src:
+  file.recurse:
+    - source: {{ app.source }}
+    - clean: true
+    - makedirs: true
+    - exclude_pat: E@(^|/)(__pycache__|\.git)(/|$)
+    - dir_mode: "0755"
+    - file_mode: "0644"
+
+{{ release }}/requirements.txt:
+  file.managed:
+    - source: {{ app.requirements }}
+    - mode: "0644"
+    - show_changes: false
+
+{{ release }}/environment:
+  file.managed:
+    - source: salt://app/files/environment.jinja
+    - template: jinja
+    - user: root
+    - group: {{ app.user }}
+    - mode: "0640"
+    - show_changes: false
+
+{{ release }}/venv:
+  cmd.run:
+    - name: >-
+        python3 -m venv --clear venv &&
+        venv/bin/pip install --quiet --disable-pip-version-check --no-input
+        --require-hashes --no-deps --only-binary :all: --requirement requirements.txt &&
+        python3 -m compileall -q src &&
+        touch venv/complete
+    - cwd: {{ release }}
+    - env:
+        - PIP_CERT: /etc/ssl/certs/ca-certificates.crt
+    - creates: {{ release }}/venv/complete
+
+{{ release }}/tried:
+  cmd.run:
+    - name: try-release {{ release }} && touch {{ release }}/tried
+    - creates: {{ release }}/tried
+
+{{ app.root }}/current:
+  file.symlink:
+    - target: {{ release }}
+    - atomic: true
+
+{{ app.root }}/releases:
+  release.pruned:
+    - current: {{ app.root }}/current
+    - keep: {{ app.keep }}
+    # The release before this one is in use until those who run it have been told.
+    - order: last
