@@ -2,13 +2,19 @@
 {% from 'gunicorn/map.jinja' import gunicorn with context %}
 {% from 'app/map.jinja' import app with context %}
 
+/usr/local/sbin/check-gunicorn-config:
+  file.managed:
+    - source: salt://gunicorn/files/check-gunicorn-config.jinja
+    - template: jinja
+    - mode: "0755"
+
 /etc/gunicorn/gunicorn.conf.py:
   file.managed:
     - source: salt://gunicorn/files/gunicorn.conf.py.jinja
     - template: jinja
     - mode: "0644"
     - makedirs: true
-    - check_cmd: {{ app.root }}/current/venv/bin/python -m gunicorn --check-config --config
+    - check_cmd: check-gunicorn-config
 
 {% for unit in ['gunicorn.socket', 'gunicorn.service'] %}
 /etc/systemd/system/{{ unit }}:
