@@ -182,6 +182,6 @@ install_salt
 link_commands
 if ! $install_only; then
     configure
-    salt-call --log-level=error --out=quiet saltutil.sync_all || fail 'Salt is installed but does not run: see above'
+    salt-call --log-level=error saltutil.sync_all >/dev/null || fail 'Salt is installed but does not run: see above'
     step 'done; next: salt-call state.apply'
 fi

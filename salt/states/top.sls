@@ -2,7 +2,6 @@
 base:
   '*':
     - ntp
-    - logrotate
   'roles:data':
     - match: pillar
     - redis
@@ -14,3 +13,7 @@ base:
   'roles:lb':
     - match: pillar
     - haproxy
+  # Last, as log files belong to users that the formulas above bring.
+  '.*':
+    - match: pcre
+    - logrotate

@@ -16,7 +16,7 @@
     - makedirs: true
     - check_cmd: check-gunicorn-config
 
-{% for unit in ['gunicorn.socket', 'gunicorn.service'] %}
+{% for unit in ['gunicorn.service', 'gunicorn.socket'] %}
 /etc/systemd/system/{{ unit }}:
   file.managed:
     - source: salt://gunicorn/files/{{ unit }}.jinja

@@ -13,6 +13,7 @@ nginx:
     - user: www-data
     - group: root
     - mode: "0700"
+    - makedirs: true
 
 /etc/nginx/nginx.conf:
   file.managed:

@@ -1,0 +1,44 @@
+"""Another app than Fibonacci: the infra tests put it into the stack by pillar alone."""
+
+import os
+
+import redis
+from flask import Flask, Response, jsonify, request
+from flask_sock import Sock
+
+
+def create_app() -> Flask:
+    """A greeting that may be cached, a counter that may not, a private answer, an echo, and its health."""
+    app = Flask(__name__)
+    sock = Sock(app)
+    store = redis.Redis.from_url(os.environ["REDIS_URL"])
+
+    @app.get("/")
+    def greet() -> Response:
+        response = Response(f"{os.environ['GREETING']}, {request.args.get('name', 'world')}\n" * 100, mimetype="text/plain")
+        response.cache_control.public = True
+        response.cache_control.max_age = 3600
+        return response
+
+    @app.get("/count")
+    def count() -> Response:
+        return jsonify(count=store.incr("hello:count"))
+
+    @app.get("/private")
+    def private() -> Response:
+        response = Response("for you alone\n", mimetype="text/plain")
+        response.cache_control.public = True
+        response.cache_control.max_age = 3600
+        response.vary.add("Cookie")
+        return response
+
+    @app.get("/alive")
+    def alive() -> Response:
+        return jsonify(status="ok")
+
+    @sock.route("/echo")
+    def echo(ws) -> None:
+        while True:
+            ws.send(ws.receive())
+
+    return app
