@@ -1,0 +1,32 @@
+"""``/healthz`` and ``/readyz``: whether the process lives, and whether what it leans on does."""
+
+from flask import Blueprint, Response, jsonify
+
+from web.store import Store
+
+LIVENESS, READINESS = "/healthz", "/readyz"
+
+
+def resource(bodies: Store) -> Blueprint:
+    """Return both resources."""
+    blueprint = Blueprint("health", __name__)
+
+    @blueprint.get(LIVENESS)
+    def liveness() -> Response:
+        # Touches nothing: a broken dependency is no reason to kill the process.
+        return _fresh({"status": "ok"})
+
+    @blueprint.get(READINESS)
+    def readiness() -> Response:
+        # Without Redis pages are still served, only calculated each time: degraded, but ready for requests.
+        redis = bodies.health()
+        status = "degraded" if redis["status"] == "down" else "ready"
+        return _fresh({"status": status, "dependencies": {"redis": redis}})
+
+    return blueprint
+
+
+def _fresh(document: dict[str, object]) -> Response:
+    response = jsonify(document)
+    response.headers["Cache-Control"] = "no-store"
+    return response

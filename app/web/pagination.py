@@ -1,0 +1,89 @@
+"""Pages: which terms each has, which pages there are, and how they are linked."""
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fibonacci import total_digits
+from web.parameters import natural, query
+from web.problems import InvalidParameter
+
+DEFAULT_PER_PAGE = 100
+
+# What stands between two terms in a JSON array of strings.
+SEPARATOR = b'","'
+
+# More than a page's body has besides its terms: five short members and four links.
+ENVELOPE_BYTES = 1_024
+
+
+@dataclass(frozen=True)
+class Page:
+    """The *number*-th page, from 1, of *per_page* consecutive terms."""
+
+    number: int
+    per_page: int
+
+    @property
+    def start(self) -> int:
+        """The index of the first term."""
+        return (self.number - 1) * self.per_page
+
+    def at(self, number: int) -> "Page":
+        """Return another page of the same division."""
+        return Page(number, self.per_page)
+
+    def link(self, path: str) -> str:
+        """Return the relative reference of this page of the resource at *path*, arguments always in this order."""
+        return f"{path}?page={self.number}&per_page={self.per_page}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which pages are given: by the number of terms, their largest index and the bytes of the body."""
+
+    per_page: int
+    index: int
+    page_bytes: int
+
+    def page_asked_for(self) -> Page:
+        """Return the page that the request's query names; raise InvalidParameter with the bounds otherwise."""
+        values = query("page", "per_page")
+        per_page = natural("per_page", values.get("per_page", [str(DEFAULT_PER_PAGE)]), 1, self.per_page)
+        number = natural("page", values.get("page", ["1"]), 1, (self.index + 1) // per_page)
+        page = Page(number, per_page)
+        if not self.fits(page):
+            self._refuse(page)
+        return page
+
+    def links(self, page: Page, path: str) -> dict[str, str]:
+        """Return the references from *page* by relation: prev and next only where there is such a page."""
+        pages = {"self": page, "first": page.at(1)}
+        if page.number > 1:
+            pages["prev"] = page.at(page.number - 1)
+        if self.fits(page.at(page.number + 1)):
+            pages["next"] = page.at(page.number + 1)
+        return {relation: target.link(path) for relation, target in pages.items()}
+
+    def fits(self, page: Page) -> bool:
+        """Tell whether *page* is within the limits, without calculating its terms."""
+        if page.start + page.per_page - 1 > self.index:
+            return False
+        terms = total_digits(page.start, page.per_page) + len(SEPARATOR) * (page.per_page - 1)
+        return terms + ENVELOPE_BYTES <= self.page_bytes
+
+    def _refuse(self, page: Page) -> None:
+        too_long = f"The body of this page would exceed {self.page_bytes} bytes"
+        most = last_for_which(lambda per_page: self.fits(Page(page.number, per_page)), page.per_page)
+        if most:
+            detail = f"{too_long}; on page {page.number} per_page may be at most {most}."
+            raise InvalidParameter("per_page", detail, 1, most)
+        # A single term is too long: no per_page helps so far out in the sequence.
+        last = last_for_which(lambda number: self.fits(page.at(number)), page.number)
+        detail = f"{too_long}, whatever per_page; the last page for per_page {page.per_page} is {last}."
+        raise InvalidParameter("page", detail, 1, last)
+
+
+def last_for_which(holds: Callable[[int], bool], upper: int) -> int:
+    """Return the largest number from 1 to *upper* for which *holds*, given that it holds up to some number; else 0."""
+    return bisect_left(range(1, upper + 1), True, key=lambda number: not holds(number))

@@ -1,0 +1,154 @@
+"""Every setting of the service: name, default, bounds and meaning in one place, read from the environment."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, NoReturn
+
+from redis import ConnectionPool
+
+PREFIX = "FIBONACCI_"
+
+# Gunicorn restarts a worker that exits, for ever, unless by this status ("app failed to load"): then it gives up.
+EXIT_STATUS = 4
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the text names the environment's variable and what it may be."""
+
+
+def _number(default: int | float, minimum: int | float, maximum: int | float, meaning: str) -> Any:
+    return field(default=default, metadata={"minimum": minimum, "maximum": maximum, "meaning": meaning})
+
+
+def _choice(default: str, choices: tuple[str, ...], meaning: str) -> Any:
+    return field(default=default, metadata={"choices": choices, "meaning": meaning})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings, checked: making one with a value out of its bounds raises SettingsError.
+
+    The lower bound of ``max_page_bytes`` is more than the first page of ``max_per_page`` terms can take, and that of
+    ``inline_limit`` more than its last index, so that a first page exists whatever the settings.
+    """
+
+    max_per_page: int = _number(1_000, 100, 2_000, "most terms on a page")
+    max_page_bytes: int = _number(32 * 2**20, 2**20, 2**30, "largest body of a page before compression, in bytes")
+    inline_limit: int = _number(10_000_000, 10_000, 100_000_000, "largest index answered within the request")
+    redis_timeout: float = _number(0.25, 0.01, 10.0, "longest wait for Redis to connect or to answer, in seconds")
+    redis_pause: float = _number(5.0, 0.1, 3_600.0, "how long Redis is left alone after a failure, in seconds")
+    cache_expiry: int = _number(86_400, 1, 31_536_000, "how long Redis keeps a body, in seconds")
+    cache_min_bytes: int = _number(
+        256 * 2**10, 0, 2**30, "smallest body kept in Redis, measured before compression, in bytes"
+    )
+    cache_max_bytes: int = _number(16 * 2**20, 1_024, 2**29, "largest entry kept in Redis, in bytes")
+    log_level: str = _choice("INFO", ("DEBUG", "INFO", "WARNING", "ERROR"), "least severe log lines written")
+    redis_url: str | None = field(
+        default=None,
+        repr=False,  # it may hold a password
+        metadata={
+            "variable": "REDIS_URL",
+            "form": "redis://, rediss:// or unix://",
+            "meaning": "the Redis that keeps finished bodies; unset: none",
+        },
+    )
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            _check(setting, getattr(self, setting.name))
+
+
+def variable(setting: "Field[Any]") -> str:
+    """Return the name of the environment's variable that holds *setting*."""
+    name: str = setting.metadata.get("variable", PREFIX + setting.name.upper())
+    return name
+
+
+def permitted(setting: "Field[Any]") -> str:
+    """Return in words what *setting* may be."""
+    if "choices" in setting.metadata:
+        return "one of " + ", ".join(setting.metadata["choices"])
+    if "form" in setting.metadata:
+        return f"a {setting.metadata['form']} URL"
+    kind = "an integer" if setting.type is int else "a number"
+    return f"{kind} from {setting.metadata['minimum']} to {setting.metadata['maximum']}"
+
+
+def from_environment(environment: Mapping[str, str]) -> Settings:
+    """Return the settings that *environment* holds, defaults for the rest.
+
+    Raises SettingsError for the first value that is out of bounds and for an unknown variable with our prefix.
+    """
+    by_variable = {variable(setting): setting for setting in fields(Settings)}
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in by_variable)
+    if unknown:
+        known = ", ".join(by_variable)
+        raise SettingsError(f"{unknown[0]} is no setting of this service; there are {known}")
+    given: dict[str, Any] = {
+        setting.name: _parse(setting, environment[name]) for name, setting in by_variable.items() if name in environment
+    }
+    return Settings(**given)
+
+
+def from_environment_or_exit() -> Settings:
+    """Return the settings of this process; wrong ones end it with one line and no traceback."""
+    try:
+        return from_environment(os.environ)
+    except SettingsError as error:
+        print(f"web: wrong setting: {error}", file=sys.stderr, flush=True)
+        sys.exit(EXIT_STATUS)
+
+
+def table() -> str:
+    """Return all settings as a reStructuredText table."""
+    rows = [("variable", "default", "permitted", "meaning")]
+    for setting in fields(Settings):
+        default = "unset" if setting.default is None else str(setting.default)
+        rows.append((f"``{variable(setting)}``", default, permitted(setting), setting.metadata["meaning"]))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    rule = " ".join("=" * width for width in widths)
+    lines = [" ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([rule, lines[0], rule, *lines[1:], rule])
+
+
+def _parse(setting: "Field[Any]", text: str) -> int | float | str:
+    if "minimum" not in setting.metadata:
+        return text
+    # The length bounds what int() and float() are given: nothing permitted is longer.
+    if not (text.isascii() and text.replace(".", "", 1).isdigit() and len(text) <= 20):
+        _refuse(setting, repr(text[:40]))
+    try:
+        return int(text) if setting.type is int else float(text)
+    except ValueError:
+        _refuse(setting, repr(text))
+
+
+def _check(setting: "Field[Any]", value: Any) -> None:
+    if "choices" in setting.metadata:
+        if value not in setting.metadata["choices"]:
+            _refuse(setting, repr(value)[:40])
+    elif "form" in setting.metadata:
+        if value is not None and not _is_redis_url(value):
+            _refuse(setting, "set, but its value (not shown: it may hold a password)")
+    else:
+        number = int if setting.type is int else (int, float)
+        right = isinstance(value, number) and not isinstance(value, bool)
+        if not right or not setting.metadata["minimum"] <= value <= setting.metadata["maximum"]:
+            _refuse(setting, repr(value)[:40])
+
+
+def _is_redis_url(url: object) -> bool:
+    if not isinstance(url, str):
+        return False
+    try:
+        ConnectionPool.from_url(url).make_connection()  # no more than the object: it connects when first used
+    except (TypeError, ValueError):  # an option that is unknown, or a part that cannot be read
+        return False
+    return True
+
+
+def _refuse(setting: "Field[Any]", value: str) -> NoReturn:
+    # From nothing: the error it replaces could quote a URL with its password.
+    raise SettingsError(f"{variable(setting)} is {value}; it must be {permitted(setting)}") from None
