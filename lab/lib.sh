@@ -70,7 +70,7 @@ base_url() {
     local address roles port
     while IFS='|' read -r _ address roles _; do
         case ,$roles, in *,lb,*)
-            port=$(sed -n 's/^  *http_port: *\([0-9]*\).*/\1/p' salt/states/haproxy/defaults.yaml 2>/dev/null)
+            port=$(sed -n "s/^port: *\([0-9]*\).*/\1/p" salt/states/haproxy/defaults.yaml 2>/dev/null) || true
             [ "${port:=80}" = 80 ] && echo "http://$address" || echo "http://$address:$port"
             return
             ;;
