@@ -6,6 +6,8 @@ has been applied yet.
 """
 
 import copy
+import hashlib
+import json
 import pathlib
 
 import jsonschema
@@ -56,6 +58,26 @@ def servers(role, clients):
         for name, host in hosts.items()
         if role in host["roles"]
     }
+
+
+def fingerprint(formula, *others):
+    """Return 16 hex digits that change with the files of *formula*, its settings, and those of the *others* it reads.
+
+    A daemon that serves them shows which configuration it runs: a reload may fail without a word.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call turnkey.fingerprint nginx app gunicorn
+    """
+    hashed = hashlib.sha256()
+    for path in sorted(__salt__["cp.list_master"](prefix=f"{formula}/files/")):
+        hashed.update(__salt__["cp.hash_file"](f"salt://{path}")["hsum"].encode())
+    for name in (formula, *others):
+        hashed.update(json.dumps(settings(name), sort_keys=True).encode())
+    hashed.update(json.dumps(__pillar__["topology"], sort_keys=True).encode())
+    return hashed.hexdigest()[:16]
 
 
 def _load(path):

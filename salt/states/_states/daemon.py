@@ -30,15 +30,18 @@ def running(name, restart=(), reload=(), check=None, deadline=60):
     reload
         Files (or links) that it reads again on a reload: one newer than its last reload reloads it.
     check
-        A command that succeeds once the daemon does its work; asked after each action until *deadline* seconds are over.
+        A command that succeeds while the daemon does its work with these files. A reload may fail without a word, so it
+        is asked in any case; where it fails the daemon is told once more, and asked until *deadline* seconds are over.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "runs, up to date"}
     try:
         actions = _actions(name, restart, reload)
+        if __opts__["test"]:
+            return ret | ({"result": None, "comment": "would " + ", ".join(actions)} if actions else {})
+        if not actions and check and not _succeeds(check):
+            actions = ["reload" if reload else "restart"]
         if not actions:
             return ret
-        if __opts__["test"]:
-            return ret | {"result": None, "comment": "would " + ", ".join(actions)}
         for action in actions:
             _systemctl(*([action] if action == "daemon-reload" else [action, name]))
         _wait_until_active(name, deadline)
@@ -102,14 +105,15 @@ def _wait_until_active(name, deadline):
         time.sleep(0.1)
 
 
+def _succeeds(check):
+    return subprocess.run(shlex.split(check), capture_output=True, check=False).returncode == 0
+
+
 def _wait_for(check, deadline):
     until = time.monotonic() + deadline
-    while True:
-        done = subprocess.run(shlex.split(check), capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return
+    while not _succeeds(check):
         if time.monotonic() > until:
-            raise RuntimeError(f"{check}: still failing after {deadline} s: {done.stderr.strip() or done.stdout.strip()}")
+            raise RuntimeError(f"still failing after {deadline} s: {check}")
         time.sleep(0.2)
 
 

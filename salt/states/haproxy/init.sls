@@ -1,5 +1,5 @@
 # The door: every request comes in here and goes to a web host that says it is ready.
-{% from 'haproxy/map.jinja' import haproxy with context %}
+{% from 'haproxy/map.jinja' import haproxy, fingerprint with context %}
 
 haproxy:
   pkg.installed:
@@ -10,9 +10,11 @@ haproxy:
     - source: salt://haproxy/files/haproxy.cfg.jinja
     - template: jinja
     - mode: "0644"
-    - check_cmd: haproxy -c -q -f
+    - check_cmd: haproxy -c -f
 
 haproxy.service:
   daemon.running:
     - reload:
         - /etc/haproxy/haproxy.cfg
+    - check: >-
+        sh -c "curl --silent --fail --max-time 5 http://127.0.0.1:{{ haproxy.status_port }}/configuration | grep -qx {{ fingerprint }}"

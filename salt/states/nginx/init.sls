@@ -1,5 +1,5 @@
 # The cache in front of the app: what was calculated once is served from here.
-{% from 'nginx/map.jinja' import nginx with context %}
+{% from 'nginx/map.jinja' import nginx, fingerprint with context %}
 
 nginx:
   pkg.installed:
@@ -32,4 +32,5 @@ nginx.service:
   daemon.running:
     - reload:
         - /etc/nginx/nginx.conf
-    - check: curl --silent --max-time 5 --output /dev/null http://127.0.0.1:{{ nginx.status_port }}/stub_status
+    - check: >-
+        sh -c "curl --silent --fail --max-time 5 http://127.0.0.1:{{ nginx.status_port }}/configuration | grep -qx {{ fingerprint }}"
