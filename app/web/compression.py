@@ -21,11 +21,12 @@ def content_coding(request: Request) -> str:
 
 
 def compress(chunks: Iterable[bytes]) -> bytes:
-    """Return *chunks* as one gzip member; memory stays within the result and one chunk.
+    """Return *chunks* as one gzip member; memory stays within twice the result and one chunk.
 
     Digits without pattern gain nothing from the search for repeats, which costs most of the time: Huffman coding
     alone is smaller (0.437 against 0.470 of the size) and several times faster.
     """
     compressor = zlib.compressobj(wbits=GZIP, strategy=zlib.Z_HUFFMAN_ONLY)
     parts = [compressor.compress(chunk) for chunk in chunks]
-    return b"".join(parts) + compressor.flush()
+    parts.append(compressor.flush())
+    return b"".join(parts)

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from flask import Flask
 from werkzeug.wsgi import ClosingIterator
@@ -49,16 +49,23 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-class _Handler(logging.StreamHandler[TextIO]):
-    """The handler that `configure` puts in place, told from others by its class."""
+class StandardOutput(logging.Handler):
+    """Writes each record to what standard output is at that moment, whole lines at a time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stdout.write(self.format(record) + "\n")
+            sys.stdout.flush()
+        except Exception:
+            self.handleError(record)  # logging's own rule: say so on standard error, never fail the request
 
 
 def configure(level: str) -> None:
     """Send the records of all loggers, from *level* on, to standard output; may be called again."""
-    handler = _Handler(sys.stdout)
+    handler = StandardOutput()
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
-    root.handlers[:] = [other for other in root.handlers if not isinstance(other, _Handler)] + [handler]
+    root.handlers[:] = [other for other in root.handlers if not isinstance(other, StandardOutput)] + [handler]
     root.setLevel(level)
 
 
