@@ -13,13 +13,12 @@ import time
 
 PROPERTIES = (
     "ActiveState",
-    "LoadState",
-    "NeedDaemonReload",
     "UnitFileState",
     "ActiveEnterTimestamp",
     "StateChangeTimestamp",
 )
 NEVER = 0.0
+UNITS = "/etc/systemd/system/"
 
 
 def running(name, restart=(), reload=(), check=None, deadline=60):
@@ -55,7 +54,8 @@ def running(name, restart=(), reload=(), check=None, deadline=60):
 def _actions(name, restart, reload):
     unit = _show(name)
     actions = []
-    if unit["NeedDaemonReload"] == "yes" or unit["LoadState"] == "not-found":
+    # Not NeedDaemonReload: systemd 252 does not see the first drop-in of a unit.
+    if _newest(path for path in restart if path.startswith(UNITS)) > _units_loaded():
         actions.append("daemon-reload")
     if unit["UnitFileState"] not in ("enabled", "static", "indirect", "alias", "generated"):
         actions.append("enable")
@@ -71,9 +71,12 @@ def _actions(name, restart, reload):
 
 
 def _show(name):
-    out = _systemctl("show", "--timestamp=us+utc", f"--property={','.join(PROPERTIES)}", name)
-    shown = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
-    return {key: shown.get(key, "") for key in PROPERTIES}
+    shown = _systemctl("show", "--timestamp=us+utc", f"--property={','.join(PROPERTIES)}", name)
+    return dict(line.split("=", 1) for line in shown.splitlines())
+
+
+def _units_loaded():
+    return _time(_systemctl("show", "--timestamp=us+utc", "--property=UnitsLoadTimestamp", "--value").strip())
 
 
 def _time(stamp):
