@@ -1,8 +1,8 @@
 """The one door between pillar and the formulas: merged, checked settings and the topology.
 
-Every formula states its settings in ``defaults.yaml`` and their bounds in ``schema.yaml``; a site states in pillar, under
-the formula's name, only where it differs. A wrong value ends the rendering with the key's name, so that nothing at all
-has been applied yet.
+Every formula states its settings in ``defaults.yaml`` and their bounds in ``schema.yaml``; a site states in pillar,
+under the formula's name, only where it differs. A wrong value ends the rendering with the key's name, so that nothing
+at all has been applied yet.
 """
 
 import copy
@@ -117,5 +117,6 @@ def _faults(formula, error):
         missing = [key for key in error.validator_value if key not in error.instance]
         return [f"{':'.join([*path, key])}: is required" for key in missing]
     if error.schema.get("writeOnly"):
-        return [f"{':'.join(path)}: wrong value (a secret, so not shown; wanted: {error.validator} {error.validator_value})"]
+        wanted = f"{error.validator} {error.validator_value}"
+        return [f"{':'.join(path)}: wrong value (a secret, so not shown; wanted: {wanted})"]
     return [f"{':'.join(path)}: {error.message}"]

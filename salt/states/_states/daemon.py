@@ -84,12 +84,16 @@ def _time(stamp):
     if stamp in ("", "n/a"):
         return NEVER
     parsed = datetime.datetime.strptime(stamp, "%a %Y-%m-%d %H:%M:%S.%f UTC")
-    return parsed.replace(tzinfo=datetime.timezone.utc).timestamp()
+    return parsed.replace(tzinfo=datetime.UTC).timestamp()
 
 
 def _newest(paths):
     # A link's own time, not its target's: switching it is the change.
-    times = [pathlib.Path(path).lstat().st_mtime for path in paths if pathlib.Path(path).is_symlink() or pathlib.Path(path).exists()]
+    times = [
+        pathlib.Path(path).lstat().st_mtime
+        for path in paths
+        if pathlib.Path(path).is_symlink() or pathlib.Path(path).exists()
+    ]
     return max(times, default=NEVER)
 
 
