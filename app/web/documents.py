@@ -4,7 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fibonacci import decimal_text, total_digits
-from web.pagination import SEPARATOR
+
+# What stands between two terms in a JSON array of strings.
+SEPARATOR = b'","'
+
+
+def terms_length(start: int, count: int) -> int:
+    """Return the number of bytes of F(start) … F(start + count - 1) with their separators, for a count of 1 or more."""
+    return total_digits(start, count) + len(SEPARATOR) * (count - 1)
 
 
 @dataclass(frozen=True)
@@ -19,8 +26,7 @@ class Document:
     @property
     def length(self) -> int:
         """The number of bytes, exactly, in closed form."""
-        terms = total_digits(self.start, self.count) + len(SEPARATOR) * (self.count - 1)
-        return len(self.head) + terms + len(self.tail)
+        return len(self.head) + terms_length(self.start, self.count) + len(self.tail)
 
     @property
     def meaning(self) -> bytes:

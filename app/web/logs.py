@@ -6,7 +6,7 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from werkzeug.wsgi import ClosingIterator
 from web.health import LIVENESS, READINESS
 
 if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 logger = logging.getLogger("web.requests")
@@ -84,11 +85,13 @@ class RequestLog:
         request = _Request(environ)
         _request_id.set(request.id)
 
-        def start(status: str, headers: list[tuple[str, str]], *exc_info: object) -> object:
+        def start(
+            status: str, headers: list[tuple[str, str]], exc_info: "OptExcInfo | None" = None, /
+        ) -> Callable[[bytes], object]:
             request.status = int(status[:3])
-            return start_response(status, [*headers, ("X-Request-ID", request.id)], *exc_info)  # type: ignore[arg-type]
+            return start_response(status, [*headers, ("X-Request-ID", request.id)], exc_info)
 
-        body = self._application(environ, start)  # type: ignore[arg-type]
+        body = self._application(environ, start)
         close = getattr(body, "close", None)
         return ClosingIterator(request.counted(body), [*([close] if close else []), request.finish])
 

@@ -4,14 +4,11 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fibonacci import total_digits
+from web.documents import terms_length
 from web.parameters import natural, query
 from web.problems import InvalidParameter
 
 DEFAULT_PER_PAGE = 100
-
-# What stands between two terms in a JSON array of strings.
-SEPARATOR = b'","'
 
 # More than a page's body has besides its terms: five short members and four links.
 ENVELOPE_BYTES = 1_024
@@ -69,8 +66,7 @@ class Limits:
         """Tell whether *page* is within the limits, without calculating its terms."""
         if page.start + page.per_page - 1 > self.index:
             return False
-        terms = total_digits(page.start, page.per_page) + len(SEPARATOR) * (page.per_page - 1)
-        return terms + ENVELOPE_BYTES <= self.page_bytes
+        return terms_length(page.start, page.per_page) + ENVELOPE_BYTES <= self.page_bytes
 
     def _refuse(self, page: Page) -> None:
         too_long = f"The body of this page would exceed {self.page_bytes} bytes"

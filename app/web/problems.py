@@ -51,12 +51,15 @@ def _refuse_malformed_path() -> None:
     Where a resource takes the path's last segment as a parameter it names that one itself.
     """
     raw = request.environ.get("PATH_INFO", "").encode("latin-1")  # what WSGI calls a string is bytes in disguise
-    try:
-        malformed = b"\0" in raw or not raw.decode("utf-8")
-    except UnicodeDecodeError:
-        malformed = True
-    if malformed and not request.view_args:
+    if not request.view_args and not _is_text(raw):
         raise BadRequest("The path is not UTF-8 text.")
+
+
+def _is_text(raw: bytes) -> bool:
+    try:
+        return "\0" not in raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
 
 
 def _refuse_body() -> None:

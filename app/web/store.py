@@ -86,13 +86,19 @@ class RedisStore:
             self._breaker.failed(error)
             return None
         self._breaker.succeeded()
-        return None if entry is None else _unpacked(tag, entry)
+        if not isinstance(entry, bytes):  # None: never text, since the client is not told to decode
+            return None
+        digest, body = entry[:DIGEST_BYTES], entry[DIGEST_BYTES:]
+        if digest != _digest(tag, body):
+            logger.warning("entry in Redis is damaged: calculating it anew", extra={"key": _key(tag)})
+            return None
+        return body
 
     def keep(self, tag: str, body: bytes) -> None:
         if len(body) + DIGEST_BYTES > self._settings.cache_max_bytes or not self._breaker.allows():
             return
         try:
-            self._client.set(_key(tag), _packed(tag, body), ex=self._settings.cache_expiry)
+            self._client.set(_key(tag), _digest(tag, body) + body, ex=self._settings.cache_expiry)
         except redis.RedisError as error:
             self._breaker.failed(error)
         else:
@@ -152,17 +158,9 @@ def _key(tag: str) -> str:
     return f"fibonacci:{CODE_VERSION}:{tag}"
 
 
-def _packed(tag: str, body: bytes) -> bytes:
-    # The digest is of the tag too: a body under another's key is as wrong as a damaged one.
-    return hashlib.blake2b(body, digest_size=DIGEST_BYTES, key=tag.encode()).digest() + body
-
-
-def _unpacked(tag: str, entry: bytes | str) -> bytes | None:
-    body = entry[DIGEST_BYTES:]
-    if isinstance(body, str) or entry != _packed(tag, body):
-        logger.warning("entry in Redis is damaged: calculating it anew", extra={"key": _key(tag)})
-        return None
-    return body
+def _digest(tag: str, body: bytes) -> bytes:
+    # Of the tag too: a body under another's key is as wrong as a damaged one.
+    return hashlib.blake2b(body, digest_size=DIGEST_BYTES, key=tag.encode()).digest()
 
 
 def _reason(error: redis.RedisError) -> str:

@@ -36,7 +36,7 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)  # noqa: S603 - our own arguments
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
         for _ in range(500):
             try:
                 self.client.ping()

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from fibonacci import sequence
 from service import problem
 from web import pages
-from web.documents import Document
-from web.pagination import ENVELOPE_BYTES, SEPARATOR, Limits, Page
+from web.documents import SEPARATOR, Document
+from web.pagination import ENVELOPE_BYTES, Limits, Page
 from web.settings import Settings
 
 PATH = "/api/v1/fibonacci"
@@ -156,6 +156,7 @@ def test_term_longer_than_the_byte_cap_names_the_last_page(make_client: Callable
     assert problem(client.get(f"{PATH}?page={last + 1}&per_page=1"))["maximum"] == last
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**8), st.integers(1, 2_000), st.integers(10_000, 10**8), st.integers(2**20, 2**30))
 def test_body_never_exceeds_the_cap(number: int, per_page: int, index: int, cap: int) -> None:
     limits = Limits(2_000, index, cap)

@@ -25,7 +25,7 @@ class Server:
         self.port = port
         self._log = log
         with log.open("wb") as output:
-            self.process = subprocess.Popen(  # noqa: S603 - our own arguments
+            self.process = subprocess.Popen(
                 [sys.executable, "-m", *command], cwd=APP, env=ENVIRONMENT, stdout=output, stderr=subprocess.STDOUT
             )
         for _ in range(1_000):
@@ -139,7 +139,7 @@ def test_head_sends_the_length_and_nothing_else(server: Server) -> None:
 def test_wrong_setting_ends_the_start_with_the_line_and_without_traceback() -> None:
     environment = ENVIRONMENT | {"FIBONACCI_MAX_PER_PAGE": "5000"}
     for command in (gunicorn("--bind=127.0.0.1:0"), gunicorn("--bind=127.0.0.1:0", "--preload"), ["web"]):
-        ended = subprocess.run(  # noqa: S603 - our own arguments
+        ended = subprocess.run(
             [sys.executable, "-m", *command], cwd=APP, env=environment, capture_output=True, text=True, timeout=30
         )
         assert ended.returncode == 4
@@ -156,7 +156,7 @@ def test_service_by_itself_serves_and_ends_cleanly_on_ctrl_c(standalone: Server)
 
 @pytest.mark.parametrize("arguments", [["--port=0"], ["--port=x"], ["--port=65536"], ["--unknown"]])
 def test_wrong_argument_of_the_command_is_refused(arguments: list[str]) -> None:
-    ended = subprocess.run(  # noqa: S603 - our own arguments
+    ended = subprocess.run(
         [sys.executable, "-m", "web", *arguments], cwd=APP, env=ENVIRONMENT, capture_output=True, text=True, timeout=30
     )
     assert ended.returncode == 2
