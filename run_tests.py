@@ -1,0 +1,463 @@
+#!/usr/bin/env python3
+"""Everything that proves Turnkey right, in one run: ./run_tests.py --help
+
+Needs nothing but Python: what the suites need is installed here, the Python packages into .cache/venv and, as root on
+Debian, the rest with apt-get. What cannot be had is a failure of the suites that need it; no suite is skipped.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import hashlib
+import importlib.util
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from xml.etree import ElementTree
+
+ROOT = pathlib.Path(__file__).resolve().parent
+CACHE = ROOT / ".cache"
+VENV = CACHE / "venv"
+LOCK = ROOT / "requirements" / "dev.txt"
+PYTHON = str(VENV / "bin" / "python")
+
+# The Debian package of each command that a suite may need.
+PACKAGES = {
+    "git": "git",
+    "redis-server": "redis-server",
+    "ruby": "ruby",
+    "shellcheck": "shellcheck",
+    "ssh": "openssh-client",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """A set of checks that prove one thing; `run` does them, each told to the `Report`."""
+
+    proves: str
+    needs: tuple[str, ...]
+    run: Callable[["Report", argparse.Namespace], None]
+
+
+class CannotRunError(Exception):
+    """What a suite needs is missing and cannot be had; the message says what to do."""
+
+
+# --- the suites -------------------------------------------------------------------------------------------------------
+
+
+def lint(report: "Report", options: argparse.Namespace) -> None:
+    files = repository_files()
+    states = [file for file in files if file.startswith("salt/") and file.endswith((".sls", ".jinja"))]
+    yaml = [file for file in files if file.endswith((".yaml", ".yml")) or (file.endswith(".sls") and is_plain(file))]
+    shell = [file for file in files if is_shell(file)]
+
+    report.tool("ruff check", venv("ruff", "check", "--quiet", "."))
+    report.tool("ruff format", venv("ruff", "format", "--quiet", "--diff", "."))
+    # In separate runs: Salt has modules and states of the same name.
+    for place in ("app", "run_tests.py", "salt/states/_modules", "salt/states/_states"):
+        report.tool(f"mypy {place}", venv("mypy", "--no-error-summary", place))
+    report.tool("salt-lint", venv("salt-lint", *states))
+    report.tool("yamllint", venv("yamllint", "--strict", *yaml))
+    report.tool("shellcheck", ["shellcheck", "--external-sources", *shell])
+    report.tool("ruby -c", ["ruby", "-wc", "Vagrantfile"])
+    report.pytest("house rules", ["tests/lint"], options)
+
+
+def unit(report: "Report", options: argparse.Namespace) -> None:
+    report.pytest("unit tests", ["tests/unit", "--ignore=tests/unit/states"], options, unprivileged())
+
+
+def states(report: "Report", options: argparse.Namespace) -> None:
+    report.pytest("rendered states", ["tests/unit/states"], options, unprivileged())
+
+
+def infra(report: "Report", options: argparse.Namespace) -> None:
+    if options.ssh_config:
+        infra_tests(report, options, options.ssh_config, {})
+        return
+    if os.geteuid() != 0:
+        raise CannotRunError("a lab needs root (try sudo); with --ssh-config a running installation is tested instead")
+    with lab(report, options):
+        config = CACHE / "lab-ssh-config"
+        told = subprocess.run(["vagrant", "ssh-config"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+        if told.returncode:
+            raise CannotRunError("vagrant ssh-config failed")
+        config.write_text(told.stdout)
+        infra_tests(report, options, config, {"TURNKEY_LAB": "1"})
+
+
+def infra_tests(report: "Report", options: argparse.Namespace, config: pathlib.Path, lab: dict[str, str]) -> None:
+    where = [f"--hosts={options.hosts}", f"--ssh-config={config}", f"--topology={options.topology}"]
+    report.pytest("running hosts", ["tests/infra", *where], options, environment=lab, test_limit=900, limit=60 * 60)
+
+
+SUITES = {
+    "lint": Suite("style, types, and the rules of this house", ("git", "ruby", "shellcheck"), lint),
+    "unit": Suite("the app: no root, no hosts", ("redis-server",), unit),
+    "states": Suite("the states, rendered by the real Salt: no root, no hosts", ("shellcheck",), states),
+    "infra": Suite("the whole stack on running hosts (of a lab, unless --ssh-config names others)", ("ssh",), infra),
+}
+
+# --- the lab ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def lab(report: "Report", options: argparse.Namespace) -> Iterator[None]:
+    """Hosts that run the stack. Those that were up before stay up; so do new ones with --keep."""
+    found = lab_that_is_up()
+    wanted = {"topology": options.topology, "os": options.os, "repository": str(ROOT)}
+    if found and found != wanted:
+        told = "{topology} on {os}, of the repository in {repository}".format_map(found)
+        # Another repository's lab is another person's. On CI nobody is left to take it down.
+        if found["repository"] != str(ROOT) and "CI" not in os.environ:
+            raise CannotRunError(f"another lab is up: {told}; end it with lab/down first")
+        print(f"Taking down the lab that is up: {told}", flush=True)
+        report.tool("lab/down", ["lab/down"], limit=300)
+    try:
+        if not report.tool("lab/up", ["lab/up", options.topology, "--os", options.os], limit=45 * 60):
+            raise CannotRunError("without a lab there is nothing to test; the log of lab/up is above")
+        yield
+    finally:
+        if found != wanted and not options.keep:
+            report.tool("lab/down", ["lab/down"], limit=300)
+
+
+def lab_that_is_up() -> dict[str, str] | None:
+    if not shutil.which("docker"):
+        return None
+    labels = "\t".join(f'{{{{.Label "turnkey.{label}"}}}}' for label in ("lab", "os", "root"))
+    command = ["docker", "ps", "--all", "--filter", "label=turnkey.lab", "--format", labels]
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    return dict(zip(("topology", "os", "repository"), told[0].split("\t"), strict=True)) if told else None
+
+
+# --- what the suites need ---------------------------------------------------------------------------------------------
+
+
+def install(packages: Iterable[str], reason: str) -> None:
+    packages = sorted(set(packages))
+    if not packages:
+        return
+    by_hand = f"{reason}; install {' '.join(packages)}"
+    if os.geteuid() != 0:
+        raise CannotRunError(f"{by_hand} (as root this is done here)")
+    if not shutil.which("apt-get"):
+        raise CannotRunError(f"{by_hand} (there is no apt-get to do it here)")
+    print(f"Installing {' '.join(packages)}", flush=True)
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *packages]):
+        done = run(["apt-get", *command], 15 * 60, environment=environment, log=CACHE / "apt.log")
+        if done != 0:
+            raise CannotRunError(f"{by_hand}: apt-get {command[0]} {done}\n{tail(CACHE / 'apt.log')}")
+
+
+def install_commands(needs: Iterable[str]) -> None:
+    missing = [need for need in needs if not shutil.which(need)]
+    install((PACKAGES[need] for need in missing), f"{', '.join(missing)} not found")
+
+
+def make_venv() -> None:
+    """Bring .cache/venv to what the lock says."""
+    stamp = VENV / "stamp"
+    wanted = hashlib.sha256(LOCK.read_bytes() + f"{sys.version} {sys.executable} {VENV}".encode()).hexdigest()
+    if stamp.is_file() and stamp.read_text() == wanted and works([PYTHON, "-c", "import pytest, salt"]):
+        return
+    packages = []
+    if not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
+        packages.append("python3-venv")
+    # timelib, one of Salt's dependencies, comes as source only: hence the compiler.
+    if not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").is_file():
+        packages.append("python3-dev")
+    if not shutil.which("gcc"):
+        packages += ["gcc", "libc6-dev"]
+    install(packages, "the virtual environment cannot be made")
+
+    print(f"Making {VENV.relative_to(ROOT)} (two minutes)", flush=True)
+    log = CACHE / "venv.log"
+    log.unlink(missing_ok=True)
+    environment = dict(os.environ)
+    authorities = "/etc/ssl/certs/ca-certificates.crt"
+    if os.path.exists(authorities):
+        # pip brings authorities of its own; those of the machine may be more.
+        environment.setdefault("PIP_CERT", authorities)
+    pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "--no-input", "--no-deps", "--require-hashes"]
+    for command in ([sys.executable, "-m", "venv", "--clear", str(VENV)], [*pip, "--requirement", str(LOCK)]):
+        done = run(command, 30 * 60, environment=environment, log=log)
+        if done != 0:
+            raise CannotRunError(f"{' '.join(command)}: {done}\n{tail(log)}")
+    stamp.write_text(wanted)
+
+
+def works(command: list[str]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def unprivileged() -> list[str]:
+    """What to put before a command to prove that it needs no root: the owner of this tree runs it, without privileges."""
+    if os.geteuid() != 0:
+        return []
+    owner = ROOT.stat()
+    drop = ["setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups"]
+    drop += ["--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all", "--no-new-privs"]
+    # In a container that is itself short of privileges none can be dropped.
+    return drop if works([*drop, "true"]) else []
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def repository_files() -> list[str]:
+    """The files that git has, or would take; as root in another user's clone too."""
+    git = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    told = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
+    if told.returncode:
+        raise CannotRunError(f"git cannot say which files belong here: {told.stderr.strip()}")
+    paths = (pathlib.Path(ROOT, name) for name in told.stdout.split("\0") if name)
+    return sorted(str(path.relative_to(ROOT)) for path in set(paths) if path.is_file() and not path.is_symlink())
+
+
+def is_plain(file: str) -> bool:
+    return "{%" not in (text := (ROOT / file).read_text()) and "{{" not in text
+
+
+def is_shell(file: str) -> bool:
+    with (ROOT / file).open("rb") as opened:
+        first = opened.readline(100)
+    return first.startswith((b"#!/bin/bash", b"#!/bin/sh", b"# shellcheck shell="))
+
+
+# --- running and reporting --------------------------------------------------------------------------------------------
+
+
+def venv(command: str, *arguments: str) -> list[str]:
+    return [str(VENV / "bin" / command), *arguments]
+
+
+def run(
+    command: list[str], limit: float, environment: dict[str, str] | None = None, log: pathlib.Path | None = None
+) -> int | str:
+    """Run *command*, its output going where ours does or into *log*; return 0, or how it ended otherwise."""
+    CACHE.mkdir(exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        out = stack.enter_context(log.open("a")) if log else None
+        # In a session of its own, so that all that it started can be told to end.
+        child = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT if log else None,
+            start_new_session=True,
+        )
+        try:
+            code = child.wait(timeout=limit)
+        except subprocess.TimeoutExpired:
+            end(child)
+            return f"did not end within {limit:.0f} s"
+        except BaseException:
+            end(child)
+            raise
+    return code and (f"ended with {code}" if code > 0 else f"was ended by signal {-code}")
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    # Politely first: lab/up and pytest have something to tidy.
+    for number, patience in ((signal.SIGINT, 30), (signal.SIGTERM, 5), (signal.SIGKILL, 5)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=patience)
+            break
+    # The child is gone; what it started may not be.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def tail(log: pathlib.Path, lines: int = 20) -> str:
+    return "\n".join(f"    {line}" for line in log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+class Report:
+    """What the checks of one suite came to."""
+
+    def __init__(self, suite: str, work: pathlib.Path) -> None:
+        self.suite = suite
+        self.passed = self.skipped = 0
+        self.failures: list[str] = []
+        self.seconds = 0.0
+        self.ran = False
+        self._work = work
+        self._cases = ElementTree.Element("testsuite", name=suite)
+
+    def fail(self, what: str) -> None:
+        self.failures.append(what)
+        print(f"\nFAILED: {self.suite}: {what}", flush=True)
+
+    def tool(self, name: str, command: list[str], limit: float = 600) -> bool:
+        """Run *command* as one check, which passes where it ends with 0."""
+        print(f"-- {name}", flush=True)
+        began = time.monotonic()
+        done = run(command, limit)
+        took = f"{time.monotonic() - began:.3f}"
+        case = ElementTree.SubElement(self._cases, "testcase", classname=self.suite, name=name, time=took)
+        if done == 0:
+            self.passed += 1
+            return True
+        ElementTree.SubElement(case, "failure", message=str(done))
+        self.fail(f"{name} {done}")
+        return False
+
+    def pytest(
+        self,
+        name: str,
+        arguments: list[str],
+        options: argparse.Namespace,
+        prefix: Iterable[str] = (),
+        environment: dict[str, str] | None = None,
+        test_limit: int = 300,
+        limit: float = 30 * 60,
+    ) -> None:
+        """Run pytest, each of its tests being a check."""
+        print(f"-- {name}", flush=True)
+        results = self._work / f"{self.suite}.xml"
+        command = [*prefix, PYTHON, "-m", "pytest", *arguments]
+        command += [f"--timeout={test_limit}", f"--junit-xml={results}", "-o", f"cache_dir={self._work / 'pytest'}"]
+        if options.k:
+            command += ["-k", options.k]
+        home = {"HOME": str(self._work)} if prefix else {}
+        done = run(command, limit, os.environ | {"TMPDIR": str(self._work)} | home | (environment or {}))
+        found = list(ElementTree.parse(results).iter("testcase")) if results.exists() else []  # noqa: S314  our own
+        failed = [case for case in found if case.find("failure") is not None or case.find("error") is not None]
+        skipped = sum(case.find("skipped") is not None for case in found)
+        self.skipped += skipped
+        self.passed += len(found) - len(failed) - skipped
+        self.failures += [f"{case.get('classname')}::{case.get('name')}" for case in failed]
+        nothing_chosen = options.k and done == "ended with 5"
+        if done != 0 and not failed and not nothing_chosen:
+            self.fail(f"{name}: pytest {done}")
+
+    def write_junit(self, folder: pathlib.Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        results = self._work / f"{self.suite}.xml"
+        if results.exists():
+            shutil.copyfile(results, folder / results.name)
+        if len(self._cases):
+            self._cases.set("tests", str(len(self._cases)))
+            self._cases.set("failures", str(len(self._cases.findall("testcase/failure"))))
+            ElementTree.ElementTree(self._cases).write(folder / f"{self.suite}-tools.xml", encoding="utf-8")
+
+
+def run_suite(report: Report, options: argparse.Namespace) -> None:
+    suite = SUITES[report.suite]
+    print(f"\n== {report.suite}: {suite.proves}", flush=True)
+    report.ran = True
+    began = time.monotonic()
+    try:
+        install_commands(suite.needs)
+        make_venv()
+        suite.run(report, options)
+    except CannotRunError as error:
+        report.fail(str(error))
+    except KeyboardInterrupt:
+        report.fail("interrupted")
+        raise
+    finally:
+        report.seconds = time.monotonic() - began
+        print(f"== {report.suite}: {clock(report.seconds)}", flush=True)
+
+
+def summarize(reports: list[Report]) -> int:
+    """Print the one table and the closing line; return how many checks failed."""
+    print(f"\n{'suite':<10}{'passed':>8}{'failed':>8}{'skipped':>9}{'time':>8}")
+    for report in reports:
+        if report.ran:
+            counts = f"{report.passed:>8}{len(report.failures):>8}{report.skipped:>9}"
+            print(f"{report.suite:<10}{counts}{clock(report.seconds):>8}")
+        else:
+            print(f"{report.suite:<10}   not run")
+    failures = [f"{report.suite}: {failure}" for report in reports for failure in report.failures]
+    if failures:
+        print("\nFailed:", *(failure.splitlines()[0] for failure in failures), sep="\n  ")
+    passed, skipped = sum(report.passed for report in reports), sum(report.skipped for report in reports)
+    print(f"\n{passed} passed, {len(failures)} failed, {skipped} skipped", flush=True)
+    return len(failures)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Prove Turnkey right. Without options: all suites, on a Debian 13 lab."
+    )
+    parser.add_argument("--list", action="store_true", help="list the suites and end")
+    parser.add_argument("--suite", nargs="+", metavar="NAME", choices=SUITES, default=list(SUITES), help="only these")
+    parser.add_argument("-k", metavar="EXPR", help="only the tests that match, as pytest has it")
+    parser.add_argument("--junit", type=pathlib.Path, metavar="DIR", help="write JUnit files there")
+    group = parser.add_argument_group("infra")
+    group.add_argument("--os", choices=("debian-13", "debian-12"), default="debian-13", help="of the lab's hosts")
+    group.add_argument("--topology", default="single", metavar="NAME", help="salt/pillar/topology/NAME.sls (single)")
+    group.add_argument("--keep", action="store_true", help="leave the lab up")
+    group.add_argument("--hosts", default="all", metavar="NAMES", help="only these hosts, separated by commas")
+    group.add_argument(
+        "--ssh-config",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="test a running installation, reached in this way: no lab",
+    )
+    options = parser.parse_args(arguments)
+    if not (ROOT / "salt" / "pillar" / "topology" / f"{options.topology}.sls").is_file():
+        parser.error(f"there is no salt/pillar/topology/{options.topology}.sls")
+    if options.ssh_config:
+        options.ssh_config = options.ssh_config.resolve()
+        if not options.ssh_config.is_file():
+            parser.error(f"there is no file {options.ssh_config}")
+    return options
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    if options.list:
+        for name, suite in SUITES.items():
+            print(f"{name:<8}{suite.proves}")
+        return 0
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    os.environ["PYTHONUNBUFFERED"] = "1"
+    interrupted = False
+    with tempfile.TemporaryDirectory(prefix="turnkey-tests-") as work:
+        owner = ROOT.stat()
+        if os.geteuid() == 0:
+            os.chown(work, owner.st_uid, owner.st_gid)
+        reports = [Report(name, pathlib.Path(work)) for name in SUITES if name in options.suite]
+        try:
+            for report in reports:
+                run_suite(report, options)
+        except KeyboardInterrupt:
+            interrupted = True
+        if options.junit:
+            for report in reports:
+                report.write_junit(options.junit)
+        failed = summarize(reports)
+    return 130 if interrupted else 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
