@@ -205,7 +205,7 @@ def works(command: list[str]) -> bool:
 
 
 def unprivileged() -> list[str]:
-    """What to put before a command to prove that it needs no root: the owner of this tree runs it, without privileges."""
+    """What to put before a command to prove that it needs no root: the tree's owner runs it, without privileges."""
     if os.geteuid() != 0:
         return []
     owner = ROOT.stat()
