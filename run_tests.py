@@ -67,7 +67,7 @@ def lint(report: "Report", options: argparse.Namespace) -> None:
         report.tool(f"mypy {place}", venv("mypy", "--no-error-summary", place))
     report.tool("salt-lint", venv("salt-lint", *states))
     report.tool("yamllint", venv("yamllint", "--strict", *yaml))
-    report.tool("shellcheck", ["shellcheck", "--external-sources", *shell])
+    report.tool("shellcheck", ["shellcheck", *shell])
     report.tool("ruby -c", ["ruby", "-wc", "Vagrantfile"])
     report.pytest("house rules", ["tests/lint"], options)
 
