@@ -50,8 +50,6 @@ def state_at(n: int) -> State:
     *n* is from 0 to LARGEST_INDEX, else ValueError. The jump is GMP's ``mpz_fib2_ui`` (fast doubling).
     """
     require_natural("n", n, LARGEST_INDEX)
-    if n == 0:
-        return State(0, 1, 0)  # GMP's predecessor of F(0) is F(-1) = 1 only by convention: not left to chance
     future, current = gmpy2.fib2(n)
     return State(n, int(current), int(future))
 

@@ -16,7 +16,7 @@ def main() -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", default=8000, type=_port, help="port to listen on (default: %(default)s)")
-    parser.add_argument("--settings", action="store_true", help="print the settings of the environment and exit")
+    parser.add_argument("--settings", action="store_true", help="print what the environment may set, and exit")
     arguments = parser.parse_args()
     if arguments.settings:
         print(table())

@@ -1,6 +1,8 @@
 """``/healthz`` and ``/readyz``: whether the process lives, and whether what it leans on does."""
 
-from flask import Blueprint, Response, jsonify
+import json
+
+from flask import Blueprint, Response
 
 from web.store import Store
 
@@ -27,6 +29,5 @@ def resource(bodies: Store) -> Blueprint:
 
 
 def _fresh(document: dict[str, object]) -> Response:
-    response = jsonify(document)
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    body = json.dumps(document) + "\n"
+    return Response(body, content_type="application/json", headers={"Cache-Control": "no-store"})

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -37,12 +38,19 @@ def client(make_client: Callable[..., FlaskClient]) -> FlaskClient:
 
 
 @pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+def short_path() -> Iterator[Path]:
+    """Give a folder whose path is short: a unix socket's must be below 108 bytes, wherever pytest keeps its own."""
+    with TemporaryDirectory(prefix="web-", dir="/tmp") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def redis_server(short_path: Path) -> Iterator[RedisServer]:
     """Give a running Redis; a missing binary is a failure, since a skipped test would hide what it guards."""
     binary = shutil.which("redis-server")
     if binary is None:
         pytest.fail("redis-server is missing: install the package redis-server")
-    server = RedisServer(binary, tmp_path)
+    server = RedisServer(binary, short_path)
     server.start()
     yield server
     server.stop()

@@ -156,6 +156,19 @@ def test_term_longer_than_the_byte_cap_names_the_last_page(make_client: Callable
     assert problem(client.get(f"{PATH}?page={last + 1}&per_page=1"))["maximum"] == last
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 10**12), st.integers(1, 10**12))
+def test_client_that_follows_the_advice_gets_a_page(client: FlaskClient, page: int, per_page: int) -> None:
+    asked = {"page": page, "per_page": per_page}
+    for _ in range(3):  # per_page out of range, page out of range, body over the cap
+        response = client.get(PATH, query_string=asked)
+        if response.status_code == 200:
+            break
+        refusal = problem(response)
+        asked[refusal["parameter"]] = refusal["maximum"]
+    assert client.head(PATH, query_string=asked).status_code == 200
+
+
 @settings(deadline=None)
 @given(st.integers(1, 10**8), st.integers(1, 2_000), st.integers(10_000, 10**8), st.integers(2**20, 2**30))
 def test_body_never_exceeds_the_cap(number: int, per_page: int, index: int, cap: int) -> None:

@@ -5,9 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,43 +55,57 @@ class Server:
         return self.process.wait(20)
 
 
-@pytest.fixture
-def port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-    return number
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def gunicorn(*options: str) -> list[str]:
     return ["gunicorn", "--no-control-socket", "--worker-class=gthread", "--threads=2", *options, "web:create_app()"]
 
 
-@pytest.fixture
-def server(port: int, tmp_path: Path) -> Iterator[Server]:
-    server = Server(gunicorn(f"--bind=127.0.0.1:{port}"), port, tmp_path / "log")
-    yield server
-    server.process.kill()
-    server.process.wait(10)
+@contextmanager
+def running(command: list[str], port: int, log: Path) -> Iterator[Server]:
+    server = Server(command, port, log)
+    try:
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait(10)
 
 
-@pytest.fixture
-def standalone(port: int, tmp_path: Path) -> Iterator[Server]:
-    server = Server(["web", f"--port={port}"], port, tmp_path / "log")
-    yield server
-    server.process.kill()
-    server.process.wait(10)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Give a gunicorn that the tests share."""
+    port = free_port()
+    with running(gunicorn(f"--bind=127.0.0.1:{port}"), port, tmp_path_factory.mktemp("gunicorn") / "log") as server:
+        yield server
 
 
-def test_sigterm_lets_a_running_request_finish(server: Server) -> None:
-    server.get(b"/healthz")  # the worker is up
-    answers: list[bytes] = []
-    slow = threading.Thread(target=lambda: answers.append(server.get(b"/api/v1/fibonacci/10000000")))
-    slow.start()
-    time.sleep(0.1)
-    assert server.stop(signal.SIGTERM) == 0
-    slow.join()
-    head, _, body = answers[0].partition(b"\r\n\r\n")
+@pytest.fixture(scope="module")
+def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Give a ``python -m web`` that the tests share."""
+    port = free_port()
+    with running(["web", f"--port={port}"], port, tmp_path_factory.mktemp("web") / "log") as server:
+        yield server
+
+
+def test_sigterm_lets_a_running_request_finish(tmp_path: Path) -> None:
+    port = free_port()
+    request = b"GET /api/v1/fibonacci/10000000 HTTP/1.1\r\nHost: x\r\n\r\n"
+    with (
+        running(gunicorn(f"--bind=127.0.0.1:{port}"), port, tmp_path / "log") as server,
+        socket.create_connection(("127.0.0.1", port), timeout=30) as connection,
+    ):
+        connection.sendall(request)
+        answer = connection.recv(65_536)  # the head is sent before the calculation begins
+        server.process.send_signal(signal.SIGTERM)
+        while chunk := connection.recv(65_536):
+            answer += chunk
+        assert server.process.wait(20) == 0
+    head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200")
     assert body.endswith(b'"}\n')
     assert b"Content-Length: %d" % len(body) in head
@@ -147,11 +161,13 @@ def test_wrong_setting_ends_the_start_with_the_line_and_without_traceback() -> N
         assert "Traceback" not in ended.stderr
 
 
-def test_service_by_itself_serves_and_ends_cleanly_on_ctrl_c(standalone: Server) -> None:
-    assert b'"terms":["0","1","1","2","3"]' in standalone.get(b"/api/v1/fibonacci?page=1&per_page=5")
-    assert b'"redis":{"status":"off"}' in standalone.get(b"/readyz")
-    assert standalone.stop(signal.SIGINT) == 0
-    assert "Traceback" not in standalone.log()
+def test_service_by_itself_serves_and_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
+    port = free_port()
+    with running(["web", f"--port={port}"], port, tmp_path / "log") as alone:
+        assert b'"terms":["0","1","1","2","3"]' in alone.get(b"/api/v1/fibonacci?page=1&per_page=5")
+        assert b'"redis": {"status": "off"}' in alone.get(b"/readyz")
+        assert alone.stop(signal.SIGINT) == 0
+        assert "Traceback" not in alone.log()
 
 
 @pytest.mark.parametrize("arguments", [["--port=0"], ["--port=x"], ["--port=65536"], ["--unknown"]])

@@ -116,10 +116,10 @@ def of_the_store(lines: list[dict[str, Any]]) -> list[str]:
 
 
 @pytest.fixture
-def silent_server(tmp_path: Path) -> Iterator[tuple[str, list[socket.socket]]]:
+def silent_server(short_path: Path) -> Iterator[tuple[str, list[socket.socket]]]:
     """Give the URL of a server that takes connections and says nothing, and the connections it has taken."""
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(tmp_path / "silent.sock"))
+    listener.bind(str(short_path / "silent.sock"))
     listener.listen()
     taken: list[socket.socket] = []
 
@@ -131,7 +131,7 @@ def silent_server(tmp_path: Path) -> Iterator[tuple[str, list[socket.socket]]]:
                 return
 
     threading.Thread(target=accept, daemon=True).start()
-    yield f"unix://{tmp_path}/silent.sock", taken
+    yield f"unix://{short_path}/silent.sock", taken
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
     for connection in taken:
