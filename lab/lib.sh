@@ -23,7 +23,7 @@ step() {
 
 # A command whose output matters only when it fails.
 quietly() {
-    "$@" >>"$LOG" 2>&1 && return
+    "$@" >>"$LOG" 2>&1 9>&- && return
     printf '%s\n' "$* failed; the end of $LOG:" >&2
     tail -n 20 "$LOG" | sed 's/^/    /' >&2
     return 1
@@ -31,6 +31,12 @@ quietly() {
 
 need_root() {
     [ "$(id -u)" = 0 ] || fail 'must run as root (try sudo)'
+}
+
+# One run at a time changes the lab. What outlives a run (the engine, Vagrant's ssh) must not inherit the lock: 9>&-.
+take_lock() {
+    exec 9>/run/lock/turnkey-lab
+    flock --nonblock 9 || fail 'another lab/up or lab/down is at work on this machine'
 }
 
 engine_answers() {
@@ -46,7 +52,7 @@ start_engine() {
         quietly systemctl enable --now docker.service || return
     else
         # Nobody else starts it here; in a session of its own it outlives this script and its Ctrl-C.
-        setsid dockerd >>"$ENGINE_LOG" 2>&1 </dev/null &
+        setsid dockerd >>"$ENGINE_LOG" 2>&1 </dev/null 9>&- &
         dockerd=$!
     fi
     for _ in {1..60}; do
