@@ -15,7 +15,8 @@ def create_app() -> Flask:
 
     @app.get("/")
     def greet() -> Response:
-        response = Response(f"{os.environ['GREETING']}, {request.args.get('name', 'world')}\n" * 100, mimetype="text/plain")
+        greeting = f"{os.environ['GREETING']}, {request.args.get('name', 'world')}\n"
+        response = Response(greeting * 100, mimetype="text/plain")
         response.cache_control.public = True
         response.cache_control.max_age = 3600
         return response

@@ -1,0 +1,228 @@
+"""One host of the topology, over ssh as root: what runs on it, what its settings are, and a way to change them."""
+
+import base64
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+from testinfra.backend.base import CommandResult
+from testinfra.host import Host
+
+# Where the repository lies on a host, and the site's own pillar in it: git ignores the file, states load it last.
+REPOSITORY = "/srv/turnkey"
+SITE = f"{REPOSITORY}/salt/pillar/site.sls"
+
+# The units that each role brings, as far as they run all the time.
+UNITS = {
+    "data": ["redis-server.service"],
+    "web": ["gunicorn.socket", "gunicorn.service", "nginx.service"],
+    "lb": ["haproxy.service"],
+}
+UNITS_EVERYWHERE = ["chrony.service", "logrotate.timer", "systemd-journald.service"]
+
+# What can be compared before and after: what there is of configuration, with owner and mode, and the content of files.
+LIST_CONFIGURATION = r"""
+find /etc /usr/local/sbin -xdev -printf '%p %M %u:%g %l\n' | sort
+find /etc /usr/local/sbin -xdev -type f -print0 | sort --zero-terminated | xargs --null sha256sum
+"""
+
+
+ASK_REDIS = """
+import redis, shlex, sys
+_, environment, *command = sys.argv
+variables = dict(entry.split("=", 1) for entry in shlex.split(open(environment).read(), comments=True))
+try:
+    reply = redis.Redis.from_url(variables["REDIS_URL"], decode_responses=True).execute_command(*command)
+    print("\\n".join(f"{name}:{value}" for name, value in reply.items()) if isinstance(reply, dict) else reply)
+except redis.RedisError as error:
+    print("refused:", error)
+"""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What an apply did."""
+
+    retcode: int
+    output: str
+    states: dict[str, dict[str, Any]] = field(repr=False)
+    errors: list[str]
+
+    @property
+    def ok(self) -> bool:
+        return self.retcode == 0 and not self.errors and not self.failed
+
+    @property
+    def rendered(self) -> bool:
+        """Whether the states were rendered at all; if not, nothing was touched."""
+        return bool(self.states)
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        return {state["__id__"]: state["changes"] for state in self.states.values() if state["changes"]}
+
+    @property
+    def would_change(self) -> dict[str, str]:
+        """What an apply with test=True reports."""
+        return {state["__id__"]: state["comment"] for state in self.states.values() if state["result"] is None}
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """The states that failed, with all they say. Those that only follow a failure are not among them."""
+        return {
+            state["__id__"]: f"{state['comment']}\n{state['changes'] or ''}".strip()
+            for state in self.states.values()
+            if state["result"] is False and "__run_num__" in state
+        }
+
+    @property
+    def message(self) -> str:
+        """All that it says about what went wrong."""
+        return "\n".join([*self.errors, *(f"{name}: {text}" for name, text in self.failed.items())])
+
+
+class Machine:
+    """One host of the topology."""
+
+    def __init__(self, name: str, entry: dict[str, Any], host: Host) -> None:
+        self.name = name
+        self.address: str = entry["address"]
+        self.roles: list[str] = entry["roles"]
+        self._host = host
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def run(self, command: str, *arguments: str) -> CommandResult:
+        """Run a shell command as root, each %s in it replaced by an argument, quoted."""
+        return self._host.run(command, *arguments)
+
+    def check(self, command: str, *arguments: str) -> str:
+        """Return the output of a command, which must succeed."""
+        done = self.run(command, *arguments)
+        assert done.rc == 0, f"{command % arguments if arguments else command}: {done.rc}\n{done.stdout}\n{done.stderr}"
+        return str(done.stdout).rstrip("\n")
+
+    def python(self, source: str, *arguments: str) -> str:
+        """Return what a piece of Python prints on the host."""
+        return self.check(f"/usr/bin/python3 -c %s {' '.join(['%s'] * len(arguments))}", source, *arguments)
+
+    def read(self, path: str) -> str:
+        return self.check("cat %s", path)
+
+    def write(self, path: str, text: str, mode: str = "0644") -> None:
+        encoded = base64.b64encode(text.encode()).decode()
+        self.check("echo %s | base64 --decode | install -D -m %s /dev/stdin %s", encoded, mode, path)
+
+    def call(self, *arguments: str) -> Any:
+        """Return what an execution module of Salt returns."""
+        marks = " ".join(["%s"] * len(arguments))
+        return json.loads(self.check(f"salt-call --local --out=json --log-level=critical {marks}", *arguments))["local"]
+
+    def settings(self, formula: str) -> dict[str, Any]:
+        """Return the settings of a formula as its states see them: defaults, OS, pillar."""
+        return self.call("turnkey.settings", formula)  # type: ignore[no-any-return]
+
+    # States
+
+    def apply(self, test: bool = False) -> Applied:
+        """Apply the states, as an operator does."""
+        command = "salt-call --retcode-passthrough --out=json --log-level=critical state.apply queue=True"
+        done = self.run(f"{command} test={test} 2>&1")
+        try:
+            returned = json.loads(done.stdout)["local"]
+        except (ValueError, KeyError, TypeError):
+            returned = [done.stdout]
+        states = returned if isinstance(returned, dict) else {}
+        return Applied(done.rc, done.stdout, states, [] if states else [str(line) for line in returned])
+
+    def heal(self) -> None:
+        """Apply the states, which must succeed."""
+        applied = self.apply()
+        assert applied.ok, applied.message
+
+    @contextlib.contextmanager
+    def site(self, pillar: dict[str, Any]) -> Iterator[None]:
+        """Let the site's own pillar say *pillar* within the block; nothing is applied."""
+        before = self.read(SITE) if self.run("test -e %s", SITE).rc == 0 else None
+        self.write(SITE, yaml.safe_dump(pillar, allow_unicode=True), mode="0600")
+        try:
+            yield
+        finally:
+            if before is None:
+                self.check("rm -f %s", SITE)
+            else:
+                self.write(SITE, before, mode="0600")
+
+    @contextlib.contextmanager
+    def applied(self, pillar: dict[str, Any]) -> Iterator[Applied]:
+        """Apply *pillar* for the block, whether that succeeds or not, and put the host back afterwards."""
+        result = None
+        try:
+            with self.site(pillar):
+                result = self.apply()
+                yield result
+        finally:
+            if result is None or result.rendered:
+                self.heal()
+
+    # What runs
+
+    @property
+    def units(self) -> list[str]:
+        return [*UNITS_EVERYWHERE, *(unit for role, units in UNITS.items() if role in self.roles for unit in units)]
+
+    def show(self, unit: str, name: str) -> str:
+        """Return a property of a unit."""
+        return self.check("systemctl show --value --property=%s %s", name, unit)
+
+    def main_pid(self, unit: str) -> int:
+        return int(self.show(unit, "MainPID"))
+
+    def processes(self, unit: str) -> list[int]:
+        """Return the main process of a unit and all that descend from it, parents first."""
+        found = [self.main_pid(unit)]
+        parents = [tuple(map(int, line.split())) for line in self.check("ps -e -o pid= -o ppid=").splitlines()]
+        for parent in found:
+            found.extend(pid for pid, its_parent in parents if its_parent == parent)
+        return found
+
+    def children(self, unit: str) -> list[int]:
+        """Return the workers of a unit's main process."""
+        return [int(pid) for pid in self.run("pgrep --parent %s", str(self.main_pid(unit))).stdout.split()]
+
+    def started(self) -> dict[str, str]:
+        """Tell for each unit which process it is and since when: the same twice means that nobody restarted it."""
+        properties = ("MainPID", "ActiveEnterTimestampMonotonic")
+        return {unit: " ".join(self.show(unit, name) for name in properties) for unit in self.units}
+
+    def configuration(self) -> list[str]:
+        """Return a line for each file of the configuration that changes with it."""
+        return self.check(LIST_CONFIGURATION).splitlines()
+
+    # The app
+
+    @property
+    def root(self) -> str:
+        return str(self.settings("app")["root"])
+
+    def release(self) -> str:
+        """Return the folder of the release that serves."""
+        return self.check("readlink --canonicalize-existing %s/current", self.root)
+
+    def releases(self) -> list[str]:
+        return self.check("ls %s/releases", self.root).split()
+
+    def redis(self, *command: str) -> str:
+        """Return what Redis says to a command of the app's user, the way the app comes to it."""
+        # The password stays on the host and out of command lines: ps shows those, and sudo's log keeps them.
+        return self.check(
+            "%s -c %s %s " + " ".join(["%s"] * len(command)),
+            f"{self.root}/current/venv/bin/python",
+            ASK_REDIS,
+            f"{self.root}/current/environment",
+            *command,
+        )
