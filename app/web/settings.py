@@ -143,7 +143,9 @@ def _is_redis_url(url: object) -> bool:
     if not isinstance(url, str):
         return False
     try:
-        ConnectionPool.from_url(url).make_connection()  # no more than the object: it connects when first used
+        pool = ConnectionPool.from_url(url)
+        pool.make_connection()  # no more than the object: it connects when first used
+        str(pool.connection_kwargs.get("host", "")).encode("idna")  # as the resolver will, which fails late
     except (TypeError, ValueError):  # an option that is unknown, or a part that cannot be read
         return False
     return True

@@ -117,7 +117,7 @@ class RedisStore:
 
 
 class Breaker:
-    """Keeps requests away from a Redis that has failed, so that it costs each at most one timeout in *pause* seconds.
+    """Keeps requests away from a Redis that has failed: it costs one timeout in *pause* seconds, not one per request.
 
     When the pause is over a single request tries; the others stay away until it has succeeded.
     """

@@ -65,7 +65,14 @@ def test_log_level_is_one_of_its_choices() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "swordfish", "http://:swordfish@host", "redis://:swordfish@host:port", "redis://:swordfish@host?unknown=1"],
+    [
+        "",
+        "swordfish",
+        "http://:swordfish@host",
+        "redis://:swordfish@host:port",
+        "redis://:swordfish@host?unknown=1",
+        "redis://:swordfish@host..com",
+    ],
 )
 def test_wrong_redis_url_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(SettingsError) as error:
