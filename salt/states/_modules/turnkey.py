@@ -60,8 +60,8 @@ def servers(role, clients):
     }
 
 
-def fingerprint(formula, *others):
-    """Return 16 hex digits that change with the files of *formula*, its settings, and those of the *others* it reads.
+def fingerprint(formula, *facts):
+    """Return 16 hex digits that change with the files and settings of *formula*, and with the further *facts* it uses.
 
     A daemon that serves them shows which configuration it runs: a reload may fail without a word.
 
@@ -69,14 +69,12 @@ def fingerprint(formula, *others):
 
     .. code-block:: bash
 
-        salt-call turnkey.fingerprint nginx app gunicorn
+        salt-call turnkey.fingerprint nginx
     """
     hashed = hashlib.sha256()
     for path in sorted(__salt__["cp.list_master"](prefix=f"{formula}/files/")):
         hashed.update(__salt__["cp.hash_file"](f"salt://{path}")["hsum"].encode())
-    for name in (formula, *others):
-        hashed.update(json.dumps(settings(name), sort_keys=True).encode())
-    hashed.update(json.dumps(__pillar__["topology"], sort_keys=True).encode())
+    hashed.update(json.dumps([settings(formula), *facts], sort_keys=True).encode())
     return hashed.hexdigest()[:16]
 
 

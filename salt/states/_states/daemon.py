@@ -55,7 +55,7 @@ def _actions(name, restart, reload):
     unit = _show(name)
     actions = []
     # Not NeedDaemonReload: systemd 252 does not see the first drop-in of a unit.
-    if _newest(path for path in restart if path.startswith(UNITS)) > _units_loaded():
+    if _newest(path for path in (*restart, *reload) if path.startswith(UNITS)) > _units_loaded():
         actions.append("daemon-reload")
     if unit["UnitFileState"] not in ("enabled", "static", "indirect", "alias", "generated"):
         actions.append("enable")

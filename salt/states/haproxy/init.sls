@@ -12,8 +12,16 @@ haproxy:
     - mode: "0644"
     - check_cmd: haproxy -c -f
 
+/etc/systemd/system/haproxy.service.d/turnkey.conf:
+  file.managed:
+    - source: salt://haproxy/files/unit.conf
+    - mode: "0644"
+    - makedirs: true
+
 haproxy.service:
   daemon.running:
+    - restart:
+        - /etc/systemd/system/haproxy.service.d/turnkey.conf
     - reload:
         - /etc/haproxy/haproxy.cfg
     - check: >-

@@ -32,5 +32,6 @@ nginx.service:
   daemon.running:
     - reload:
         - /etc/nginx/nginx.conf
+        - /etc/systemd/system/nginx.service.d/turnkey.conf
     - check: >-
         sh -c "curl --silent --fail --max-time 5 http://127.0.0.1:{{ nginx.status_port }}/configuration | grep -qx {{ fingerprint }}"
