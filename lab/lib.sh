@@ -35,7 +35,7 @@ need_root() {
 
 # One run at a time changes the lab. What outlives a run (the engine, Vagrant's ssh) must not inherit the lock: 9>&-.
 take_lock() {
-    exec 9>/run/lock/turnkey-lab
+    exec 9>/run/turnkey-lab.lock
     flock --nonblock 9 || fail 'another lab/up or lab/down is at work on this machine'
 }
 
