@@ -1,0 +1,135 @@
+"""Hosts to render for, made once each; and a guard: nothing outside the temporary folder is written."""
+
+import logging
+import multiprocessing
+import os
+import pathlib
+import sys
+import tempfile
+
+import pytest
+
+from rendering import OSES, SINGLE, SPREAD, render
+
+TEMPORARY = [os.path.realpath(tempfile.gettempdir())]
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+# Each event of the interpreter that changes the disk, and which of its arguments are paths.
+CHANGES = {
+    "os.chmod": [0],
+    "os.chown": [0],
+    "os.link": [1],
+    "os.mkdir": [0],
+    "os.remove": [0],
+    "os.rename": [0, 1],
+    "os.rmdir": [0],
+    "os.symlink": [1],
+    "os.truncate": [0],
+    "os.utime": [0],
+}
+trespasses = []
+
+
+def guard(event, arguments):
+    if event == "open":
+        path, _, flags = arguments
+        paths = [path] if isinstance(flags, int) and flags & WRITING else []
+    else:
+        paths = [arguments[index] for index in CHANGES.get(event, [])]
+    for path in paths:
+        if not isinstance(path, (str, bytes, os.PathLike)):
+            continue
+        place = os.path.realpath(os.fsdecode(path))
+        free = [*TEMPORARY, "/dev"]
+        if "__pycache__" not in place and not any(pathlib.Path(place).is_relative_to(folder) for folder in free):
+            trespasses.append(f"{event} {place}")
+            raise PermissionError(f"{event} outside {TEMPORARY[0]}: {place}")
+
+
+def stand_guard():
+    sys.addaudithook(guard)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--update-reference", action="store_true", help="write tests/unit/states/reference/ anew")
+
+
+def pytest_configure(config):
+    if config.getoption("--update-reference"):
+        TEMPORARY.append(str(pathlib.Path(__file__).parent.resolve() / "reference"))
+    TEMPORARY.append(str(config.cache.mkdir("states").parent.parent))
+    stand_guard()
+    # All that it looks at, file by file, would bury the reason of a failure.
+    logging.getLogger("salt").setLevel(logging.ERROR)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_written_elsewhere():
+    yield
+    # Salt may have caught what the guard raised.
+    assert trespasses == []
+
+
+TOPOLOGIES = {"single": SINGLE, "spread": SPREAD}
+# Each optional part of the configuration, for the host `custom`.
+CUSTOM = {
+    "app": {
+        "environment": {"GREETING": 'say "hi" \\ wave', "DEPTH": 3, "LOUD": True},
+        "static": {"path": "/static/", "folder": "web/static"},
+    },
+    "gunicorn": {"workers": 7},
+    "haproxy": {
+        "ipv6": False,
+        "snippets": {
+            "global": "# own global",
+            "frontend": "# own frontend",
+            "backend": "# own backend",
+            "end": "# own end",
+        },
+    },
+    "logrotate": {"defaults": {"compress": False}},
+    "nginx": {
+        "gzip": {"enabled": False},
+        "cache": {"enabled": False},
+        "tcp_nopush": True,
+        "snippets": {"http": "# own http", "server": "# own server"},
+    },
+    "ntp": {"pools": ["pool.example"], "servers": ["clock.example"], "allow": ["10.77.1.0/24"], "local_stratum": 0},
+}
+
+
+def orders():
+    """What is asked of `render` for each host, by OS and name."""
+    for osfinger in OSES:
+        for topology in TOPOLOGIES.values():
+            for name in topology["hosts"]:
+                yield (osfinger, name), (name, osfinger, topology)
+        yield (osfinger, "custom"), ("single", osfinger, SINGLE, CUSTOM, {"virtual": "physical", "num_cpus": 8})
+
+
+ORDERS = dict(orders())
+
+
+@pytest.fixture(scope="session")
+def hosts():
+    """A function from OS and name to the host, which a process of its own has rendered."""
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count(), stand_guard, maxtasksperchild=1) as pool:
+        results = {key: pool.apply_async(render_guarded, order) for key, order in ORDERS.items()}
+        yield lambda osfinger, name: results[osfinger, name].get()
+
+
+def render_guarded(*order):
+    host = render(*order)
+    if trespasses:
+        raise PermissionError(f"written elsewhere: {trespasses}")
+    return host
+
+
+@pytest.fixture(params=ORDERS, ids="-".join)
+def host(request, hosts):
+    """Each host in turn."""
+    return hosts(*request.param)
+
+
+@pytest.fixture(params=OSES)
+def osfinger(request):
+    return request.param

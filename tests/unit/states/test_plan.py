@@ -1,0 +1,92 @@
+"""What each host gets, by its roles."""
+
+import pathlib
+import re
+import subprocess
+
+from rendering import SECRET
+
+EVERYWHERE = {"ntp", "logrotate"}
+BY_ROLE = {"lb": {"haproxy"}, "web": {"app", "gunicorn", "nginx"}, "data": {"redis"}}
+
+
+def test_roles_decide_what_a_host_gets(host):
+    assert host.formulas == EVERYWHERE.union(*(BY_ROLE[role] for role in host.roles))
+
+
+def test_every_state_function_exists_in_the_pinned_salt(host):
+    assert host.unknown == set()
+
+
+def test_every_file_renders(host):
+    for path in host.files:
+        text = host.text(path)
+        assert text.endswith("\n"), path
+        assert "{{" not in text, path
+        assert "{%" not in text, path
+        # The line that tells a reader where to change it; an ACL file of Redis knows no comments.
+        assert "Managed by Salt" in text or path == "/etc/redis/users.acl" or path.endswith("requirements.txt"), path
+
+
+def test_files_are_named_by_their_path_and_have_a_quoted_mode(host):
+    for path, chunk in host.files.items():
+        assert chunk["__id__"] == path
+        assert re.fullmatch(r"0[0-7]{3}", str(chunk["mode"])), path
+        assert isinstance(chunk["mode"], str), path
+
+
+def test_configuration_is_checked_before_it_replaces_the_old_one(host):
+    """Drop-ins for units, and files of variables, have no checker."""
+    for path, chunk in host.files.items():
+        if path.startswith("/etc/") and not re.search(r"\.d/turnkey\.conf$|^/etc/default/", path):
+            assert chunk.get("check_cmd"), path
+
+
+def test_every_file_of_a_daemon_reaches_it(host):
+    """A file under /etc that no daemon is told about would wait for the next restart by chance."""
+    told = set()
+    for chunk in host.chunks:
+        if chunk["state"] == "daemon":
+            told.update(chunk.get("restart", []), chunk.get("reload", []))
+    configuration = {path for path in host.files if path.startswith("/etc/")}
+    # logrotate reads its files each time it runs.
+    assert {path for path in configuration - told if not path.startswith("/etc/logrotate.d/")} == set()
+    known = configuration | {chunk["name"] for chunk in host.chunks if chunk["fun"] == "symlink"}
+    assert told - known == set()
+
+
+def test_secrets_are_shown_to_nobody(host):
+    for path, chunk in host.files.items():
+        if SECRET in host.text(path) or path.endswith(".acl"):
+            assert chunk["mode"].endswith("0"), path
+            assert chunk.get("show_changes") is False, path
+    for chunk in host.chunks:
+        assert SECRET not in str(chunk), chunk["__id__"]
+
+
+def test_packages_are_lists(host):
+    for chunk in host.chunks:
+        if chunk["state"] == "pkg":
+            assert isinstance(chunk["pkgs"], list), chunk["__id__"]
+
+
+def test_rendered_scripts_pass_shellcheck(host, tmp_path):
+    scripts = {path: host.text(path) for path in host.files if host.text(path).startswith("#!")}
+    if "web" in host.roles:
+        assert "/usr/local/sbin/try-release" in scripts
+    for path, text in scripts.items():
+        script = tmp_path / pathlib.Path(path).name
+        script.write_text(text)
+        done = subprocess.run(
+            ["shellcheck", "--exclude=SC2317,SC2329", script], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout
+
+
+def test_the_last_thing_made_of_a_release_is_what_keeps_it(hosts, osfinger):
+    """release.pruned takes a release without the marker for one that was cut off."""
+    host = hosts(osfinger, "single")
+    names = [chunk["name"] for chunk in host.chunks if chunk["__sls__"] == "app"]
+    link = next(index for index, name in enumerate(names) if name.endswith("/current"))
+    assert names[link - 1].endswith("/tried")
+    assert [chunk["fun"] for chunk in host.chunks][-1] == "pruned"
