@@ -29,8 +29,15 @@ redis:
     - mode: "0640"
     - check_cmd: check-redis-config
 
+/etc/systemd/system/redis-server.service.d/turnkey.conf:
+  file.managed:
+    - source: salt://redis/files/unit.conf
+    - mode: "0644"
+    - makedirs: true
+
 redis-server.service:
   daemon.running:
     - restart:
+        - /etc/systemd/system/redis-server.service.d/turnkey.conf
         - /etc/redis/redis.conf
         - /etc/redis/users.acl
