@@ -9,6 +9,7 @@ environment says TURNKEY_LAB=1, that is, against lab hosts.
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -97,15 +98,20 @@ def topology(pytestconfig: pytest.Config) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def machines(pytestconfig: pytest.Config) -> dict[str, Machine]:
+def machines(pytestconfig: pytest.Config) -> Iterator[dict[str, Machine]]:
     """All chosen hosts by name."""
-    way = {"ssh_config": pytestconfig.getoption("ssh_config"), "sudo": True}
-    # A host that is restarted breaks the connection without a word: ssh is to notice.
-    keep_alive = "-o ServerAliveInterval=5 -o ServerAliveCountMax=6"
-    return {
-        name: Machine(name, entry, testinfra.get_host(f"ssh://{name}", ssh_extra_args=keep_alive, **way))
-        for name, entry in chosen_hosts(pytestconfig).items()
+    way = {
+        "ssh_config": pytestconfig.getoption("ssh_config"),
+        "sudo": True,
+        # A host that is restarted breaks the connection without a word: ssh is to notice.
+        "ssh_extra_args": "-o ServerAliveInterval=5 -o ServerAliveCountMax=6",
     }
+    # One connection for all commands. A socket's path must be short.
+    with tempfile.TemporaryDirectory(prefix="ssh-") as sockets:
+        yield {
+            name: Machine(name, entry, testinfra.get_host(f"ssh://{name}", controlpath=f"{sockets}/{name}", **way))
+            for name, entry in chosen_hosts(pytestconfig).items()
+        }
 
 
 @pytest.fixture(scope="session")

@@ -196,8 +196,9 @@ class Machine:
 
     def started(self) -> dict[str, str]:
         """Tell for each unit which process it is and since when: the same twice means that nobody restarted it."""
-        properties = ("MainPID", "ActiveEnterTimestampMonotonic")
-        return {unit: " ".join(self.show(unit, name) for name in properties) for unit in self.units}
+        names = " ".join(["%s"] * len(self.units))
+        shown = self.check(f"systemctl show --property=Id,MainPID,ActiveEnterTimestampMonotonic {names}", *self.units)
+        return dict(zip(self.units, shown.split("\n\n"), strict=True))
 
     def configuration(self) -> list[str]:
         """Return a line for each file of the configuration that changes with it."""
