@@ -13,39 +13,50 @@ from rendering import OSES, SINGLE, SPREAD, render
 
 TEMPORARY = [os.path.realpath(tempfile.gettempdir())]
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-# Each event of the interpreter that changes the disk, and which of its arguments are paths.
+# Each event of the interpreter that changes the disk: which of its arguments are paths, and the folder each is below.
 CHANGES = {
-    "os.chmod": [0],
-    "os.chown": [0],
-    "os.link": [1],
-    "os.mkdir": [0],
-    "os.remove": [0],
-    "os.rename": [0, 1],
-    "os.rmdir": [0],
-    "os.symlink": [1],
-    "os.truncate": [0],
-    "os.utime": [0],
+    "os.chmod": [(0, 2)],
+    "os.chown": [(0, 3)],
+    "os.link": [(1, 3)],
+    "os.mkdir": [(0, 2)],
+    "os.remove": [(0, 1)],
+    "os.rename": [(0, 2), (1, 3)],
+    "os.rmdir": [(0, 1)],
+    "os.symlink": [(1, 2)],
+    "os.truncate": [(0, None)],
+    "os.utime": [(0, 3)],
 }
 trespasses = []
+on_duty = False
 
 
 def guard(event, arguments):
+    if not on_duty:
+        return
     if event == "open":
         path, _, flags = arguments
-        paths = [path] if isinstance(flags, int) and flags & WRITING else []
+        changed = [(path, -1)] if isinstance(flags, int) and flags & WRITING else []
     else:
-        paths = [arguments[index] for index in CHANGES.get(event, [])]
-    for path in paths:
-        if not isinstance(path, (str, bytes, os.PathLike)):
-            continue
-        place = os.path.realpath(os.fsdecode(path))
-        free = [*TEMPORARY, "/dev"]
-        if "__pycache__" not in place and not any(pathlib.Path(place).is_relative_to(folder) for folder in free):
-            trespasses.append(f"{event} {place}")
-            raise PermissionError(f"{event} outside {TEMPORARY[0]}: {place}")
+        changed = [
+            (arguments[path], -1 if folder is None else arguments[folder]) for path, folder in CHANGES.get(event, [])
+        ]
+    for path, folder in changed:
+        # A number is a file that is open already.
+        if isinstance(path, (str, bytes, os.PathLike)):
+            base = os.getcwd() if folder == -1 else f"/proc/self/fd/{folder}"
+            place = os.path.realpath(os.path.join(base, os.fsdecode(path)))
+            if "__pycache__" not in place and not any(is_below(place, free) for free in [*TEMPORARY, "/dev"]):
+                trespasses.append(f"{event} {place}")
+                raise PermissionError(f"{event} outside {TEMPORARY[0]}: {place}")
+
+
+def is_below(path, folder):
+    return os.path.commonpath([path, folder]) == folder
 
 
 def stand_guard():
+    global on_duty
+    on_duty = True
     sys.addaudithook(guard)
 
 
@@ -56,17 +67,21 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if config.getoption("--update-reference"):
         TEMPORARY.append(str(pathlib.Path(__file__).parent.resolve() / "reference"))
-    TEMPORARY.append(str(config.cache.mkdir("states").parent.parent))
-    stand_guard()
+    sys.addaudithook(guard)
     # All that it looks at, file by file, would bury the reason of a failure.
     logging.getLogger("salt").setLevel(logging.ERROR)
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_written_elsewhere():
+    global on_duty
+    on_duty = True
     yield
-    # Salt may have caught what the guard raised.
-    assert trespasses == []
+    # Between tests pytest writes its own files.
+    on_duty = False
+    # What the guard raised may have been caught on its way.
+    found, trespasses[:] = list(trespasses), []
+    assert found == []
 
 
 TOPOLOGIES = {"single": SINGLE, "spread": SPREAD}

@@ -1,0 +1,222 @@
+"""daemon.running: what it makes systemd do, and when. systemd is a fake here; tests/infra has the real one."""
+
+import datetime
+import os
+import time
+
+import pytest
+
+from rendering import load
+
+NOW = 1_800_000_000.0
+UNIT = "demo.service"
+
+
+def stamp(seconds):
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.strftime("%a %Y-%m-%d %H:%M:%S.%f UTC")
+
+
+class FakeSystemd:
+    """One unit, as `systemctl` would tell of it and change it; `asked` is what it was told to do."""
+
+    def __init__(self):
+        self.state, self.enabled = "active", "enabled"
+        self.started = self.changed = self.loaded = NOW - 100
+        self.asked = []
+        self.after_start = "active"
+
+    def __call__(self, verb, *arguments):
+        if verb == "show":
+            return self.show(arguments)
+        self.asked.append(verb)
+        if verb in ("start", "restart"):
+            self.state, self.started, self.changed = self.after_start, NOW, NOW
+        elif verb == "reload":
+            self.changed = NOW
+        elif verb == "enable":
+            self.enabled = "enabled"
+        elif verb == "daemon-reload":
+            self.loaded = NOW
+        elif verb == "reset-failed":
+            self.state = "inactive"
+        return ""
+
+    def show(self, arguments):
+        known = {
+            "ActiveState": self.state,
+            "LoadState": "loaded",
+            "UnitFileState": self.enabled,
+            "ActiveEnterTimestamp": stamp(self.started) if self.state == "active" else "",
+            "StateChangeTimestamp": stamp(self.changed),
+            "UnitsLoadTimestamp": stamp(self.loaded),
+        }
+        (wanted,) = (
+            argument.partition("=")[2].split(",") for argument in arguments if argument.startswith("--property=")
+        )
+        if "--value" in arguments:
+            return "".join(f"{known[name]}\n" for name in wanted)
+        return "".join(f"{name}={known[name]}\n" for name in wanted)
+
+
+@pytest.fixture
+def systemd():
+    return FakeSystemd()
+
+
+@pytest.fixture
+def running(systemd, monkeypatch):
+    def run(test=False, **arguments):
+        state = load("_states/daemon.py", __opts__={"test": test})
+        monkeypatch.setattr(state, "_systemctl", systemd)
+        monkeypatch.setattr(state, "_journal", lambda name: f"last words of {name}")
+        return state.running(UNIT, **arguments)
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Make a file that was last changed so many seconds after (or before) the daemon last looked."""
+
+    def make(name, age):
+        path = tmp_path / name
+        path.write_text("content")
+        os.utime(path, (NOW - 100 + age, NOW - 100 + age))
+        return str(path)
+
+    return make
+
+
+def test_daemon_that_is_up_to_date_is_left_alone(systemd, running, file):
+    ret = running(restart=[file("unit", -1)], reload=[file("conf", -1)], check="true")
+    assert systemd.asked == []
+    assert (ret["result"], ret["changes"]) == (True, {})
+
+
+def test_newer_file_of_the_start_restarts(systemd, running, file):
+    ret = running(restart=[file("unit", +1)], reload=[file("conf", -1)])
+    assert systemd.asked == ["restart"]
+    assert ret["changes"] == {UNIT: "restart"}
+
+
+def test_newer_file_of_a_reload_reloads_and_never_restarts(systemd, running, file):
+    running(restart=[file("unit", -1)], reload=[file("conf", +1)])
+    assert systemd.asked == ["reload"]
+
+
+def test_restart_reads_all_so_no_reload_follows(systemd, running, file):
+    running(restart=[file("unit", +1)], reload=[file("conf", +1)])
+    assert systemd.asked == ["restart"]
+
+
+def test_apply_that_was_cut_off_before_the_reload_is_made_good(systemd, running, file):
+    """The file was written by an earlier run, so nothing changes in this one; the daemon still has the old one."""
+    conf = file("conf", +1)
+    assert running(reload=[conf])["changes"]
+    assert running(reload=[conf])["changes"] == {}
+    assert systemd.asked == ["reload"]
+
+
+def test_link_that_moved_counts_though_its_target_is_old(systemd, running, file, tmp_path):
+    link = tmp_path / "current"
+    link.symlink_to(file("release", -1000))
+    os.utime(link, (NOW, NOW), follow_symlinks=False)
+    running(reload=[str(link)])
+    assert systemd.asked == ["reload"]
+
+
+def test_file_that_is_not_there_is_no_reason(systemd, running, tmp_path):
+    running(restart=[str(tmp_path / "none")], reload=[str(tmp_path / "none")])
+    assert systemd.asked == []
+
+
+def test_stopped_daemon_is_enabled_and_started(systemd, running):
+    systemd.state, systemd.enabled = "inactive", "disabled"
+    ret = running()
+    assert systemd.asked == ["enable", "start"]
+    assert ret["changes"] == {UNIT: "enable, start"}
+
+
+def test_failed_daemon_is_forgiven_and_started(systemd, running):
+    systemd.state = "failed"
+    running()
+    assert systemd.asked == ["reset-failed", "start"]
+
+
+def test_static_unit_needs_no_enabling(systemd, running):
+    systemd.enabled = "static"
+    running()
+    assert systemd.asked == []
+
+
+def test_newer_unit_file_is_loaded_before_the_restart(systemd, running, file, tmp_path, monkeypatch):
+    unit = file("demo.service", +1)
+    state = load("_states/daemon.py", __opts__={"test": False}, UNITS=f"{tmp_path}/")
+    monkeypatch.setattr(state, "_systemctl", systemd)
+    state.running(UNIT, restart=[unit])
+    assert systemd.asked == ["daemon-reload", "restart"]
+
+
+def test_dry_run_tells_and_does_nothing(systemd, running, file):
+    ret = running(test=True, reload=[file("conf", +1)])
+    assert (ret["result"], ret["changes"]) == (None, {})
+    assert "would reload" in ret["comment"]
+    assert systemd.asked == []
+
+
+def test_dry_run_of_what_is_up_to_date_is_no_change(running):
+    assert running(test=True)["result"] is True
+
+
+def test_daemon_that_dies_on_the_new_configuration_is_a_failure_with_its_last_words(systemd, running, file):
+    systemd.after_start = "failed"
+    ret = running(restart=[file("unit", +1)])
+    assert ret["result"] is False
+    assert f"{UNIT} is failed" in ret["comment"]
+    assert f"last words of {UNIT}" in ret["comment"]
+
+
+def test_daemon_that_never_gets_there_is_a_failure(systemd, running, file):
+    systemd.after_start = "activating"
+    began = time.monotonic()
+    assert running(restart=[file("unit", +1)], deadline=0.2)["result"] is False
+    assert time.monotonic() - began < 30
+
+
+def test_reload_without_effect_is_tried_again(systemd, running, file, tmp_path):
+    """The check fails though nothing is newer: a reload that had no effect, without a word."""
+    conf = file("conf", -1)
+    ret = running(reload=[conf], check=f"test -e {tmp_path}/never", deadline=0.2)
+    assert systemd.asked == ["reload"]
+    assert ret["result"] is False
+    assert "still failing" in ret["comment"]
+
+
+def test_check_that_succeeds_after_the_reload_is_a_change(systemd, running, file, tmp_path):
+    conf, done = file("conf", +1), tmp_path / "done"
+    done.touch()
+    ret = running(reload=[conf], check=f"test -e {done}")
+    assert (ret["result"], ret["changes"]) == (True, {UNIT: "reload"})
+
+
+def test_refusal_of_systemd_is_a_failure_with_its_words(running, monkeypatch):
+    state = load("_states/daemon.py", __opts__={"test": False})
+
+    def refuse(*arguments):
+        raise RuntimeError("systemctl show: no such unit")
+
+    monkeypatch.setattr(state, "_systemctl", refuse)
+    monkeypatch.setattr(state, "_journal", lambda name: "")
+    ret = state.running(UNIT)
+    assert (ret["result"], ret["comment"]) == (False, "systemctl show: no such unit")
+
+
+def test_systemctl_that_fails_says_why(monkeypatch, tmp_path):
+    state = load("_states/daemon.py", __opts__={"test": False})
+    command = tmp_path / "systemctl"
+    command.write_text("#!/bin/sh\necho 'Unit demo.service not found.' >&2\nexit 5\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(RuntimeError, match=r"systemctl start demo: Unit demo\.service not found\."):
+        state._systemctl("start", "demo")

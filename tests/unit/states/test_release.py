@@ -1,0 +1,174 @@
+"""The name of a release follows its content, and the releases that are kept."""
+
+import os
+import pathlib
+
+import pytest
+from salt.exceptions import CommandExecutionError
+
+from rendering import load
+
+LOCK = "salt://site/requirements.txt"
+ENVIRONMENT = {"REDIS_URL": "redis://127.0.0.1/0", "DEPTH": 3}
+
+
+@pytest.fixture
+def site(tmp_path):
+    """What `release.digest` sees below ``salt://``: an app of two files, and its lock."""
+    app = tmp_path / "site" / "app"
+    (app / "web").mkdir(parents=True)
+    (app / "wsgi.py").write_text("app = 1\n")
+    (app / "web" / "__init__.py").write_text("")
+    (tmp_path / "site" / "requirements.txt").write_text("flask==1\n")
+    return tmp_path
+
+
+def digest(site, environment=ENVIRONMENT, osfinger="Debian-13", source="salt://site/app", lock=LOCK):
+    def cache_file(url):
+        path = site / url.removeprefix("salt://")
+        return str(path) if path.is_file() else ""
+
+    def list_master(prefix=""):
+        names = (str(path.relative_to(site)) for path in site.rglob("*") if path.is_file())
+        return [name for name in names if name.startswith(prefix)]
+
+    module = load(
+        "_modules/release.py",
+        __grains__={"osfinger": osfinger},
+        __salt__={"cp.cache_file": cache_file, "cp.list_master": list_master},
+    )
+    return module.digest(source, lock, environment)
+
+
+@pytest.fixture
+def before(site):
+    return digest(site)
+
+
+def test_same_content_has_the_same_name(site, before):
+    assert digest(site) == before
+    assert len(before) == 16
+    assert int(before, 16) >= 0
+
+
+def test_changed_file_makes_a_new_release(site, before):
+    (site / "site/app/wsgi.py").write_text("app = 2\n")
+    assert digest(site) != before
+
+
+def test_renamed_file_makes_a_new_release(site, before):
+    (site / "site/app/wsgi.py").rename(site / "site/app/main.py")
+    assert digest(site) != before
+
+
+def test_line_that_moves_from_one_file_to_the_next_makes_a_new_release(site):
+    first, second = site / "site/app/a.py", site / "site/app/b.py"
+    first.write_text("1\n2\n")
+    second.write_text("")
+    before = digest(site)
+    first.write_text("1\n")
+    second.write_text("2\n")
+    assert digest(site) != before
+
+
+def test_changed_lock_makes_a_new_release(site, before):
+    (site / "site/requirements.txt").write_text("flask==2\n")
+    assert digest(site) != before
+
+
+def test_changed_environment_makes_a_new_release(site, before):
+    assert digest(site, ENVIRONMENT | {"DEPTH": 4}) != before
+    assert digest(site, ENVIRONMENT | {"DEPTH": "3"}) != before
+    assert digest(site, {"REDIS_URL": ENVIRONMENT["REDIS_URL"]}) != before
+
+
+def test_order_of_the_environment_is_no_change(site, before):
+    assert digest(site, dict(reversed(ENVIRONMENT.items()))) == before
+
+
+def test_other_system_has_another_release(site, before):
+    assert digest(site, osfinger="Debian-12") != before
+
+
+def test_what_tools_leave_behind_is_no_change(site, before):
+    for place in ("__pycache__", "web/__pycache__", ".git"):
+        (site / "site/app" / place).mkdir()
+        (site / "site/app" / place / "left").write_text("behind")
+    assert digest(site) == before
+
+
+def test_source_without_files_is_refused_by_its_key(site):
+    with pytest.raises(CommandExecutionError, match="app:source: no file below salt://site/nothing"):
+        digest(site, source="salt://site/nothing")
+
+
+def test_folder_with_a_longer_name_is_not_the_source(site):
+    with pytest.raises(CommandExecutionError, match="app:source"):
+        digest(site, source="salt://site/ap")
+
+
+def test_missing_lock_is_refused_by_its_key(site):
+    with pytest.raises(CommandExecutionError, match=r"app:requirements: no such file: salt://site/none\.txt"):
+        digest(site, lock="salt://site/none.txt")
+
+
+# --- pruned -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def releases(tmp_path):
+    """Five releases, `r1` the oldest, and what an apply that was cut off left behind; `r5` runs."""
+    root = tmp_path / "releases"
+    for age, name in enumerate(["r5", "r4", "r3", "r2", "r1"]):
+        (root / name / "src").mkdir(parents=True)
+        marker = root / name / "tried"
+        marker.touch()
+        os.utime(marker, (1_000_000 - age, 1_000_000 - age))
+    (root / "cut-off" / "src").mkdir(parents=True)
+    (tmp_path / "current").symlink_to(root / "r5")
+    return root
+
+
+def pruned(releases, keep, test=False):
+    state = load("_states/release.py", __opts__={"test": test})
+    return state.pruned(str(releases), str(releases.parent / "current"), keep)
+
+
+def names(releases):
+    return sorted(path.name for path in releases.iterdir())
+
+
+def test_last_releases_are_kept_and_the_rest_removed(releases):
+    ret = pruned(releases, keep=3)
+    assert names(releases) == ["r3", "r4", "r5"]
+    assert ret["result"] is True
+    assert ret["changes"] == {"removed": ["cut-off", "r1", "r2"]}
+
+
+def test_release_that_runs_is_kept_however_old_it_is(releases):
+    current = releases.parent / "current"
+    current.unlink()
+    current.symlink_to(releases / "r1")
+    pruned(releases, keep=2)
+    assert names(releases) == ["r1", "r4", "r5"]
+
+
+def test_second_run_changes_nothing(releases):
+    pruned(releases, keep=3)
+    ret = pruned(releases, keep=3)
+    assert (ret["result"], ret["changes"]) == (True, {})
+
+
+def test_dry_run_tells_and_removes_nothing(releases):
+    ret = pruned(releases, keep=3, test=True)
+    assert (ret["result"], ret["changes"]) == (None, {})
+    assert "cut-off, r1, r2" in ret["comment"]
+    assert len(names(releases)) == 6
+
+
+def test_nothing_outside_the_folder_is_removed(releases):
+    outside = releases.parent / "precious"
+    outside.mkdir()
+    pruned(releases, keep=2)
+    assert outside.is_dir()
+    assert pathlib.Path(releases.parent / "current").exists()

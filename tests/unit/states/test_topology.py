@@ -1,0 +1,81 @@
+"""Who reaches whom, and by which address."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from rendering import SINGLE, SPREAD, grains, load, minion
+
+LOOPBACK = "127.0.0.1"
+
+
+def servers(topology, role, clients):
+    return load("_modules/turnkey.py", __pillar__={"topology": topology}).servers(role, clients)
+
+
+def test_single_host_reaches_itself_by_loopback():
+    assert servers(SINGLE, "data", ["web"]) == {"single": LOOPBACK}
+    assert servers(SINGLE, "web", ["lb"]) == {"single": LOOPBACK}
+
+
+def test_servers_that_others_need_have_their_address():
+    assert servers(SPREAD, "data", ["web", "worker"]) == {"memory": "10.77.9.13"}
+    assert servers(SPREAD, "web", ["lb"]) == {"web1": "10.77.9.11", "web2": "10.77.9.12"}
+
+
+def test_server_that_nobody_else_needs_stays_on_loopback():
+    assert servers(SPREAD, "data", ["monitor"]) == {"memory": LOOPBACK}
+
+
+def test_server_that_is_a_client_itself_is_reached_by_all_at_its_address():
+    hosts = {
+        "both": {"address": "10.0.0.1", "roles": ["web", "data"]},
+        "web": {"address": "10.0.0.2", "roles": ["web"]},
+    }
+    assert servers({"hosts": hosts}, "data", ["web"]) == {"both": "10.0.0.1"}
+
+
+def test_role_of_nobody_has_no_servers():
+    assert servers(SPREAD, "logs", ["web"]) == {}
+
+
+@pytest.fixture
+def salt_call(tmp_path):
+    """The command of an operator, without privileges and in a folder of its own."""
+
+    def call(name, site=None):
+        options = minion(tmp_path / "root", name, site=site)
+        fixed = grains(name, "Debian-13")
+        fixed.pop("id")
+        (tmp_path / "minion").write_text(yaml.safe_dump(json.loads(json.dumps(options | {"grains": fixed}))))
+        command = [
+            pathlib.Path(sys.executable).parent / "salt-call",
+            f"--config-dir={tmp_path}",
+            "--local",
+            "--out=json",
+        ]
+        command += ["--retcode-passthrough", "state.apply", "test=True"]
+        environment = os.environ | {"HOME": str(tmp_path)}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        return done.returncode, done.stdout + done.stderr
+
+    return call
+
+
+def test_host_that_the_topology_does_not_have_gets_nothing(salt_call):
+    code, said = salt_call("stranger")
+    assert code != 0
+    assert "topology single has no host stranger; it has: single" in said
+
+
+def test_bad_pillar_ends_the_apply_before_anything_is_done(salt_call):
+    code, said = salt_call("single", site={"nginx": {"gzip": {"level": 11}}})
+    assert code != 0
+    assert "nginx:gzip:level: 11 is greater than the maximum of 9" in said
+    # Had any state been looked at, the report would have its result.
+    assert '"result"' not in said
