@@ -342,16 +342,25 @@ class Report:
         if options.k:
             command += ["-k", options.k]
         home = {"HOME": str(self._work)} if prefix else {}
-        done = run(command, limit, os.environ | {"TMPDIR": str(self._work)} | home | (environment or {}))
-        found = list(ElementTree.parse(results).iter("testcase")) if results.exists() else []  # noqa: S314  our own
-        failed = [case for case in found if case.find("failure") is not None or case.find("error") is not None]
-        skipped = sum(case.find("skipped") is not None for case in found)
-        self.skipped += skipped
-        self.passed += len(found) - len(failed) - skipped
-        self.failures += [f"{case.get('classname')}::{case.get('name')}" for case in failed]
+        failed_before = len(self.failures)
+        try:
+            done = run(command, limit, os.environ | {"TMPDIR": str(self._work)} | home | (environment or {}))
+        finally:
+            # An interrupted pytest has written what it came to, too.
+            if results.exists():
+                self._count(results)
         nothing_chosen = options.k and done == "ended with 5"
-        if done != 0 and not failed and not nothing_chosen:
+        if done != 0 and len(self.failures) == failed_before and not nothing_chosen:
             self.fail(f"{name}: pytest {done}")
+
+    def _count(self, results: pathlib.Path) -> None:
+        for case in ElementTree.parse(results).iter("testcase"):  # noqa: S314  pytest's own
+            if case.find("failure") is not None or case.find("error") is not None:
+                self.failures.append(f"{case.get('classname')}::{case.get('name')}")
+            elif case.find("skipped") is not None:
+                self.skipped += 1
+            else:
+                self.passed += 1
 
     def write_junit(self, folder: pathlib.Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -450,6 +459,8 @@ def main(arguments: list[str]) -> int:
         try:
             for report in reports:
                 run_suite(report, options)
+            if not any(report.passed + report.skipped + len(report.failures) for report in reports):
+                reports[-1].fail(f"no test matches -k {options.k}")
         except KeyboardInterrupt:
             interrupted = True
         if options.junit:
