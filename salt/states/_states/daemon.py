@@ -76,7 +76,9 @@ def _show(name):
 
 
 def _units_loaded():
-    return _time(_systemctl("show", "--timestamp=us+utc", "--property=UnitsLoadTimestamp", "--value").strip())
+    # At the boot, and by the last daemon-reload since, if there was one.
+    properties = "--property=UnitsLoadStartTimestamp,UnitsLoadTimestamp"
+    return max(map(_time, _systemctl("show", "--timestamp=us+utc", properties, "--value").splitlines()))
 
 
 def _time(stamp):
