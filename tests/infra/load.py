@@ -3,7 +3,7 @@
 import http.client
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
 
 from client import PAGES, Answer, Client, another_site
@@ -13,11 +13,9 @@ from waiting import eventually
 CLOSED = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
 
 # A breath between two requests: the load is there to notice a gap, not to find out how much the hosts can take.
-BREATH = 0.01
+BREATH = 0.02
 
 Request = tuple[str, dict[str, str]]
-# Return why an answer is wrong, or None.
-Judge = Callable[[str, Answer], str | None]
 
 
 def sequence(count: int) -> list[str]:
@@ -42,7 +40,7 @@ def pages() -> Iterator[Request]:
 
 
 def is_the_page(target: str, answer: Answer) -> str | None:
-    """Judge an answer to what `pages` yields."""
+    """Return why an answer to what `pages` yields is wrong, or None."""
     if answer.status != 200:
         return f"status {answer.status}: {answer.body[:200]!r}"
     page, per_page = (int(argument.partition("=")[2]) for argument in target.partition("?")[2].split("&"))
@@ -50,9 +48,19 @@ def is_the_page(target: str, answer: Answer) -> str | None:
     return None if answer.json["terms"] == TERMS[start : start + per_page] else f"wrong terms: {answer.body[:200]!r}"
 
 
-def is_no_server_error(target: str, answer: Answer) -> str | None:
-    """Judge an answer of which only that much is known."""
-    return f"status {answer.status}: {answer.body[:200]!r}" if answer.status >= 500 else None
+def serves(client: Client) -> bool:
+    """Fail unless a page that is in no cache is right."""
+    target = f"{PAGES}?page=1&per_page=5"
+    failure = is_the_page(target, client.ask(target, another_site()))
+    assert failure is None, failure
+    return True
+
+
+def readiness(client: Client) -> str:
+    """Return how the service says it is: ready or degraded."""
+    answer = client.ask("/readyz")
+    assert answer.status == 200, answer.body
+    return str(answer.json["status"])
 
 
 class Load:
@@ -61,18 +69,10 @@ class Load:
     Afterwards `total` says how many requests there were and `failures` what went wrong with which.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        requests: Callable[[], Iterator[Request]] = pages,
-        judge: Judge = is_the_page,
-        clients: int = 4,
-    ) -> None:
+    def __init__(self, client: Client, clients: int = 4) -> None:
         self.total = 0
         self.failures: list[str] = []
         self._client = client
-        self._requests = requests
-        self._judge = judge
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._threads = [
@@ -100,11 +100,11 @@ class Load:
 
     def _run(self, keeps: bool) -> None:
         connection = self._client.connection()
-        for target, headers in self._requests():
+        for target, headers in pages():
             if self._over.wait(BREATH):
                 break
             try:
-                failure = self._judge(target, self._ask(connection, target, headers))
+                failure = is_the_page(target, self._ask(connection, target, headers))
             except (OSError, http.client.HTTPException, ValueError) as error:
                 failure = repr(error)
             if failure or not keeps:

@@ -98,7 +98,10 @@ class Machine:
 
     def run(self, command: str, *arguments: str) -> CommandResult:
         """Run a shell command as root, each %s in it replaced by an argument, quoted."""
-        return self._host.run(command, *arguments)
+        try:
+            return self._host.run(command, *arguments)
+        except RuntimeError as error:  # ssh itself failed
+            raise ConnectionError(f"{self.name} is not to be reached: {error}") from error
 
     def check(self, command: str, *arguments: str) -> str:
         """Return the output of a command, which must succeed."""

@@ -59,6 +59,15 @@ def test_a_missing_secret_is_named_and_nothing_changes(host: Machine, content: s
     assert (host.configuration(), host.started()) == before
 
 
+@pytest.fixture(scope="class", params=[True, False], ids=["on", "off"])
+def by_nginx(request: pytest.FixtureRequest, host: Machine) -> Iterator[bool]:
+    """Whether nginx compresses."""
+    pillar = {"nginx": {"gzip": {"enabled": request.param, "min_length": 1}}}
+    with host.applied(pillar) as applied:
+        assert applied.ok, applied.message
+        yield request.param
+
+
 @pytest.mark.roles("web")
 class TestCompression:
     """The app compresses pages; the rest, such as a 404, nginx does if it is told to."""
@@ -66,13 +75,6 @@ class TestCompression:
     @staticmethod
     def ask(client: Client, target: str) -> Answer:
         return client.ask(target, another_site() | {"Accept-Encoding": "gzip"})
-
-    @pytest.fixture(scope="class", params=[True, False], ids=["on", "off"])
-    def by_nginx(self, request: pytest.FixtureRequest, host: Machine) -> Iterator[bool]:
-        pillar = {"nginx": {"gzip": {"enabled": request.param, "min_length": 1}}}
-        with host.applied(pillar) as applied:
-            assert applied.ok, applied.message
-            yield request.param
 
     def test_the_switch_decides_on_what_the_app_left_plain(self, client: Client, by_nginx: bool) -> None:
         answer = self.ask(client, "/nowhere")
@@ -94,7 +96,6 @@ class TestCompression:
 
 BROKEN_SNIPPETS: dict[str, tuple[dict[str, Any], str]] = {
     "nginx": ({"nginx": {"snippets": {"server": "no_such_directive on;"}}}, "/etc/nginx/nginx.conf"),
-    "nginx, unbalanced": ({"nginx": {"snippets": {"http": "}"}}}, "/etc/nginx/nginx.conf"),
     "HAProxy": ({"haproxy": {"snippets": {"backend": "no_such_directive on"}}}, "/etc/haproxy/haproxy.cfg"),
 }
 
@@ -113,7 +114,7 @@ def test_a_broken_snippet_fails_its_state_and_the_old_file_stays(
         healed = host.apply()
 
     assert (broken.retcode, list(broken.failed)) == (2, [path])
-    assert "no_such_directive" in broken.message or "unexpected" in broken.message
+    assert "no_such_directive" in broken.message
     assert after == before
     assert running.failures == []
     assert (healed.ok, healed.changed) == (True, {})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 from client import Client, another_site
-from load import TERMS, Load
+from load import Load, readiness, serves
 from machine import Machine
 from waiting import eventually
 
@@ -43,18 +43,10 @@ with socket.socket(socket.AF_UNIX) as admin:
 """
 
 
-def readiness(client: Client) -> str:
-    answer = client.ask("/readyz")
-    assert answer.status == 200, answer.body
-    return str(answer.json["status"])
-
-
 def all_is_well(client: Client, machine: Machine, unit: str) -> bool:
     assert machine.show(unit, "ActiveState") == "active"
     for _ in range(10):
-        answer = client.page(headers=another_site())
-        assert answer.status == 200, answer.body
-        assert answer.json["terms"] == TERMS[:5]
+        serves(client)
     return readiness(client) == "ready"
 
 

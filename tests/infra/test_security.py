@@ -1,0 +1,222 @@
+"""Who may do what: the app little, strangers nothing, and secrets are where they must be and nowhere else."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from client import Client, another_site
+from machine import REPOSITORY, Machine
+
+# What `systemd-analyze security` may say of a unit that is ours, in tenths.
+EXPOSURE = 30
+
+# Where a secret could have leaked to; what belongs to the kernel, and packages as they came, are left out.
+SEARCHED = "/etc /home /opt /root /run /srv /tmp /usr/local /var"
+
+# Find the files that hold a secret of the site. The secret stays on the host and out of command lines.
+FIND_SECRETS = """
+import os, subprocess, sys, tempfile, yaml
+
+def leaves(node):
+    return [leaf for child in node.values() for leaf in leaves(child)] if isinstance(node, dict) else [str(node)]
+
+secrets = leaves(yaml.safe_load(open(sys.argv[1])))
+assert secrets and all(len(secret) >= 20 for secret in secrets)
+with tempfile.NamedTemporaryFile("w") as needles:
+    needles.write("\\n".join(secrets) + "\\n")
+    needles.flush()
+    found = subprocess.run(["grep", "--recursive", "--files-with-matches", "--fixed-strings", "--devices=skip",
+                            "--file", needles.name, *sys.argv[2:]], capture_output=True, text=True).stdout.splitlines()
+    print("\\n".join(path for path in found if path != needles.name))
+    journal = subprocess.Popen(["journalctl", "--no-pager", "--output=cat"], stdout=subprocess.PIPE)
+    count = subprocess.run(["grep", "--count", "--fixed-strings", "--file", needles.name], stdin=journal.stdout,
+                           capture_output=True, text=True).stdout.strip()
+    if count != "0":
+        print("the journal")
+    for line in subprocess.run(["ps", "-e", "-o", "args="], capture_output=True, text=True).stdout.splitlines():
+        if any(secret in line for secret in secrets):
+            print("the command line of", line.split()[0])
+"""
+SALT_PYTHON = "/opt/salt/bin/python"
+
+
+def test_our_own_units_are_little_exposed(host: Machine) -> None:
+    ours = host.check("grep --files-with-matches 'Managed by Salt' /etc/systemd/system/*.service || true").split()
+    if "web" in host.roles:
+        assert ours
+    for path in ours:
+        unit = path.rpartition("/")[2]
+        done = host.run("systemd-analyze security --no-pager --threshold=%s %s", str(EXPOSURE), unit)
+        assert done.rc == 0, done.stdout.splitlines()[-1]
+
+
+@pytest.mark.roles("web")
+def test_the_app_runs_as_a_user_without_any_privilege(host: Machine) -> None:
+    uid = host.check("id --user %s", host.settings("app")["user"])
+    processes = host.processes("gunicorn.service")
+    assert uid != "0"
+    assert len(processes) > 1
+
+    for pid in processes:
+        status = dict(line.split(":", 1) for line in host.read(f"/proc/{pid}/status").splitlines())
+        assert set(status["Uid"].split()) == {uid}
+        assert {status[name].strip() for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+        assert (status["NoNewPrivs"].strip(), status["Seccomp"].strip()) == ("1", "2")
+
+
+@pytest.mark.roles("web")
+def test_the_app_cannot_write_its_own_code(host: Machine) -> None:
+    user = host.settings("app")["user"]
+
+    writable = host.check("find %s -xdev \\( -user %s -o -perm /o+w \\) -not -type l", host.root, user)
+
+    assert writable == ""
+
+
+def listeners(host: Machine) -> set[tuple[str, str, str]]:
+    """Return protocol, address with port, and program of all that listens beyond loopback."""
+    found = set()
+    for line in host.check("ss --tcp --udp --listening --numeric --processes --no-header").splitlines():
+        protocol, _, _, _, local, *rest = line.split()
+        address, _, _ = local.rpartition(":")
+        if not address.startswith(("127.", "[::1]")):
+            found.add((protocol, local.replace("*:", "0.0.0.0:"), rest[-1].split('"')[1]))
+    return found
+
+
+def test_only_the_load_balancer_and_ssh_listen_beyond_loopback(
+    host: Machine, topology: dict[str, Any], settings: Callable[[str], Any]
+) -> None:
+    if len(topology["hosts"]) > 1:
+        return  # hosts that need each other listen for each other
+    door = settings("haproxy")
+    ports = host.check("sshd -T | sed -n 's/^listenaddress //p'").split()
+    expected = {("tcp", address, "sshd") for address in ports} | {("tcp", f"0.0.0.0:{door['port']}", "haproxy")}
+    if door["ipv6"]:
+        expected |= {("tcp", f"[::]:{door['port']}", "haproxy")}
+
+    assert listeners(host) == expected
+
+
+@pytest.mark.roles("data")
+@pytest.mark.parametrize("credentials", ["", "AUTH wrong\n", "AUTH app wrong\n", "AUTH default\n", "AUTH default x\n"])
+def test_redis_refuses_strangers(host: Machine, credentials: str) -> None:
+    for command in ("PING", "GET x", "SET x 1", "CONFIG GET *", "ACL LIST", "FLUSHALL", "SHUTDOWN NOSAVE"):
+        done = host.run(
+            "printf %s | redis-cli -h 127.0.0.1 -p %s", f"{credentials}{command}\n", str(host.settings("redis")["port"])
+        )
+        assert done.stdout.split()[-1] != "OK"
+        assert "NOAUTH" in done.stdout.splitlines()[-1] or "WRONGPASS" in done.stdout
+
+
+@pytest.mark.roles("web")
+def test_the_app_may_use_redis_and_not_manage_it(host: Machine) -> None:
+    assert host.redis("PING") == "True"
+    assert "used_memory" in host.redis("INFO", "memory")
+    for command in (
+        "CONFIG GET maxmemory", "CONFIG SET dir /tmp", "ACL LIST", "ACL SETUSER x on", "FLUSHALL", "FLUSHDB", "KEYS *",
+        "SHUTDOWN NOSAVE", "DEBUG SLEEP 0", "MONITOR", "REPLICAOF no one", "MODULE LIST", "SAVE", "CLIENT KILL ID 1",
+    ):  # fmt: skip
+        assert "no permissions" in host.redis(*command.split()), command
+
+
+def mode(host: Machine, path: str) -> str:
+    return host.check("stat --dereference --format='%%a %%U:%%G' %s", path)
+
+
+def test_the_sites_secrets_are_roots_alone(host: Machine) -> None:
+    assert mode(host, f"{REPOSITORY}/salt/pillar/secrets.sls") == "600 root:root"
+
+
+@pytest.mark.roles("web")
+def test_the_environment_of_a_release_is_the_apps_and_nobody_elses(host: Machine) -> None:
+    group = host.settings("app")["user"]
+
+    for release in host.releases():
+        assert mode(host, f"{host.root}/releases/{release}/environment") == f"640 root:{group}"
+
+
+def test_what_root_runs_is_roots_to_write(host: Machine) -> None:
+    paths = [REPOSITORY, "/opt/salt", "/etc/salt", "/usr/local"]
+
+    others = host.check(
+        f"find {' '.join(['%s'] * len(paths))} -xdev -not -type l \\( -not -user root -o -perm /go+w \\)", *paths
+    )
+
+    # Debian lets its group staff write to some folders of /usr/local; nobody is in it.
+    strange = [path for path in others.splitlines() if not path.startswith("/usr/local/") and path != "/usr/local"]
+    assert strange == []
+    assert host.check("getent group staff | cut --delimiter=: --fields=4") == ""
+
+
+@pytest.mark.parametrize("as_whom", ["nobody", "the app"])
+def test_others_cannot_read_what_is_secret(host: Machine, as_whom: str) -> None:
+    app = host.settings("app")["user"]
+    user = app if as_whom == "the app" else "nobody"
+    secret = [f"{REPOSITORY}/salt/pillar/secrets.sls"]
+    if "data" in host.roles:
+        secret += ["/etc/redis/users.acl", "/etc/redis/redis.conf", "/var/lib/redis", "/var/log/redis"]
+    if "web" in host.roles:
+        secret += [host.settings("nginx")["cache"]["path"], "/var/log/nginx/access.log"]
+        secret += [f"{host.release()}/environment"] if user == "nobody" else []
+
+    readable = [path for path in secret if host.run("runuser --user %s -- test -r %s", user, path).rc == 0]
+
+    assert readable == []
+
+
+@pytest.mark.roles("web", "lb")
+@pytest.mark.parametrize("socket", ["gunicorn's", "gunicorn's control", "HAProxy's"])
+def test_the_inner_sockets_are_closed_to_other_users(host: Machine, socket: str) -> None:
+    path, users = {
+        "gunicorn's": (host.settings("gunicorn")["socket"], ["nobody", "haproxy", "redis"]),
+        "gunicorn's control": ("/run/gunicorn/control.sock", ["nobody", "haproxy", "www-data"]),
+        "HAProxy's": (host.settings("haproxy")["admin_socket"], ["nobody", "www-data", host.settings("app")["user"]]),
+    }[socket]
+    connect = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    assert host.run("/usr/bin/python3 -c %s %s", connect, path).rc == 0, "root can"
+
+    for user in users:
+        refused = host.run("runuser --user %s -- /usr/bin/python3 -c %s %s", user, connect, path)
+        assert "PermissionError" in refused.stderr, user
+
+
+@pytest.fixture(scope="module")
+def _everything_has_spoken(client: Client, machines: dict[str, Machine]) -> None:
+    """Let each part write to its logs, about failures too."""
+    for target in ("/", "/readyz", "/api/v1/fibonacci?page=0", "/api/v1/fibonacci?page=1"):
+        client.ask(target, another_site())
+    for machine in machines.values():
+        machine.apply(test=True)
+
+
+@pytest.mark.usefixtures("_everything_has_spoken")
+def test_secrets_are_where_they_are_used_and_nowhere_else(host: Machine) -> None:
+    found = host.check(
+        "%s -c %s %s " + SEARCHED, SALT_PYTHON, FIND_SECRETS, f"{REPOSITORY}/salt/pillar/secrets.sls"
+    ).splitlines()
+
+    expected = {f"{REPOSITORY}/salt/pillar/secrets.sls"}
+    if "web" in host.roles:
+        expected |= {f"{host.root}/releases/{release}/environment" for release in host.releases()}
+    assert set(found) - expected == set()
+    assert f"{REPOSITORY}/salt/pillar/secrets.sls" in found
+
+
+def test_an_apply_does_not_print_secrets(host: Machine) -> None:
+    password = host.settings("redis")["password"]
+
+    talkative = host.check("salt-call --log-level=info state.apply queue=True test=True 2>&1")
+
+    assert "gunicorn" in talkative
+    assert password not in talkative
+
+
+@pytest.mark.roles("web")
+def test_a_stranger_reads_nothing_from_the_answers(client: Client, host: Machine) -> None:
+    password = host.settings("redis")["password"]
+
+    for target in ("/readyz", "/healthz", "/", "/api/v1/fibonacci?page=x"):
+        answer = client.ask(target)
+        assert password not in json.dumps(dict(answer.headers)) + answer.plain.decode()
