@@ -71,6 +71,14 @@ def test_line_that_moves_from_one_file_to_the_next_makes_a_new_release(site):
     assert digest(site) != before
 
 
+def test_end_of_a_name_is_no_start_of_a_content(site):
+    (site / "site/app/z").write_text(".py\n")
+    before = digest(site)
+    (site / "site/app/z").unlink()
+    (site / "site/app/z.py").write_text("\n")
+    assert digest(site) != before
+
+
 def test_changed_lock_makes_a_new_release(site, before):
     (site / "site/requirements.txt").write_text("flask==2\n")
     assert digest(site) != before
