@@ -157,16 +157,8 @@ def base_url(client: Client) -> str:
 
 @pytest.fixture(scope="session")
 def settings(machines: dict[str, Machine]) -> Callable[[str], dict[str, Any]]:
-    """The settings of a formula, as long as no test has changed them."""
-    kept: dict[str, dict[str, Any]] = {}
-    any_host = next(iter(machines.values()))
-
-    def settings(formula: str) -> dict[str, Any]:
-        if formula not in kept:
-            kept[formula] = any_host.settings(formula)
-        return kept[formula]
-
-    return settings
+    """The settings of a formula, which are those of all hosts."""
+    return next(iter(machines.values())).settings
 
 
 @pytest.fixture

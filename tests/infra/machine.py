@@ -92,6 +92,7 @@ class Machine:
         self.address: str = entry["address"]
         self.roles: list[str] = entry["roles"]
         self._host = host
+        self._settings: dict[str, dict[str, Any]] = {}
 
     def __repr__(self) -> str:
         return self.name
@@ -127,7 +128,9 @@ class Machine:
 
     def settings(self, formula: str) -> dict[str, Any]:
         """Return the settings of a formula as its states see them: defaults, OS, pillar."""
-        return self.call("turnkey.settings", formula)  # type: ignore[no-any-return]
+        if formula not in self._settings:
+            self._settings[formula] = self.call("turnkey.settings", formula)
+        return self._settings[formula]
 
     # States
 
@@ -151,10 +154,13 @@ class Machine:
     def site(self, pillar: dict[str, Any]) -> Iterator[None]:
         """Let the site's own pillar say *pillar* within the block; nothing is applied."""
         before = self.read(SITE) if self.run("test -e %s", SITE).rc == 0 else None
-        self.write(SITE, yaml.safe_dump(pillar, allow_unicode=True), mode="0600")
+        # Plain YAML: in a pillar file braces would be Jinja's.
+        self.write(SITE, "#!yaml\n" + yaml.safe_dump(pillar, allow_unicode=True), mode="0600")
+        self._settings.clear()
         try:
             yield
         finally:
+            self._settings.clear()
             if before is None:
                 self.check("rm -f %s", SITE)
             else:

@@ -127,9 +127,7 @@ def test_logrotate_accepts_all_of_its_configuration(host: Machine) -> None:
 
 
 def test_every_log_file_that_is_written_is_also_rotated(host: Machine) -> None:
-    opened = set(
-        host.check("find /proc/[0-9]*/fd -lname '/var/log/*' -printf '%%l\\n' 2>/dev/null || true").split()
-    )
+    opened = set(host.check("find /proc/[0-9]*/fd -lname '/var/log/*' -printf '%l\\n' 2>/dev/null || true").split())
     written = {path for path in opened if not path.startswith("/var/log/journal/")}
     covered = set()
     for log in configured(host).values():
