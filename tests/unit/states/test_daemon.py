@@ -22,7 +22,8 @@ class FakeSystemd:
 
     def __init__(self):
         self.state, self.enabled = "active", "enabled"
-        self.started = self.changed = self.loaded = NOW - 100
+        self.started = self.changed = self.booted = NOW - 100
+        self.reloaded = None
         self.asked = []
         self.after_start = "active"
 
@@ -37,7 +38,7 @@ class FakeSystemd:
         elif verb == "enable":
             self.enabled = "enabled"
         elif verb == "daemon-reload":
-            self.loaded = NOW
+            self.reloaded = NOW
         elif verb == "reset-failed":
             self.state = "inactive"
         return ""
@@ -49,7 +50,8 @@ class FakeSystemd:
             "UnitFileState": self.enabled,
             "ActiveEnterTimestamp": stamp(self.started) if self.state == "active" else "",
             "StateChangeTimestamp": stamp(self.changed),
-            "UnitsLoadTimestamp": stamp(self.loaded),
+            "UnitsLoadStartTimestamp": stamp(self.booted),
+            "UnitsLoadTimestamp": stamp(self.reloaded) if self.reloaded else "",
         }
         (wanted,) = (
             argument.partition("=")[2].split(",") for argument in arguments if argument.startswith("--property=")
@@ -150,12 +152,22 @@ def test_static_unit_needs_no_enabling(systemd, running):
     assert systemd.asked == []
 
 
-def test_newer_unit_file_is_loaded_before_the_restart(systemd, running, file, tmp_path, monkeypatch):
-    unit = file("demo.service", +1)
+@pytest.mark.parametrize(("reloaded", "asked"), [(None, ["daemon-reload", "restart"]), (NOW, ["restart"])])
+def test_unit_file_newer_than_boot_and_last_daemon_reload_is_loaded_first(
+    systemd, file, tmp_path, monkeypatch, reloaded, asked
+):
+    systemd.reloaded = reloaded
     state = load("_states/daemon.py", __opts__={"test": False}, UNITS=f"{tmp_path}/")
     monkeypatch.setattr(state, "_systemctl", systemd)
-    state.running(UNIT, restart=[unit])
-    assert systemd.asked == ["daemon-reload", "restart"]
+    state.running(UNIT, restart=[file("demo.service", +1)])
+    assert systemd.asked == asked
+
+
+def test_unit_file_that_the_boot_has_read_is_not_loaded_again(systemd, file, tmp_path, monkeypatch):
+    state = load("_states/daemon.py", __opts__={"test": False}, UNITS=f"{tmp_path}/")
+    monkeypatch.setattr(state, "_systemctl", systemd)
+    state.running(UNIT, restart=[file("demo.service", -1)])
+    assert systemd.asked == []
 
 
 def test_dry_run_tells_and_does_nothing(systemd, running, file):
