@@ -26,6 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parent
 CACHE = ROOT / ".cache"
 VENV = CACHE / "venv"
 LOCK = ROOT / "requirements" / "dev.txt"
+BUILD_LOCK = ROOT / "requirements" / "build.txt"
 PYTHON = str(VENV / "bin" / "python")
 
 # The Debian package of each command that a suite may need.
@@ -168,7 +169,7 @@ def install_commands(needs: Iterable[str]) -> None:
 def make_venv() -> None:
     """Bring .cache/venv to what the lock says."""
     stamp = VENV / "stamp"
-    wanted = hashlib.sha256(LOCK.read_bytes() + f"{sys.version} {sys.executable} {VENV}".encode()).hexdigest()
+    wanted = hashlib.sha256(BUILD_LOCK.read_bytes() + LOCK.read_bytes() + f"{sys.version} {sys.executable} {VENV}".encode()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted and works([PYTHON, "-c", "import pytest, salt"]):
         return
     packages = []
@@ -190,7 +191,12 @@ def make_venv() -> None:
         # pip brings authorities of its own; those of the machine may be more.
         environment.setdefault("PIP_CERT", authorities)
     pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "--no-input", "--no-deps", "--require-hashes"]
-    for command in ([sys.executable, "-m", "venv", "--clear", str(VENV)], [*pip, "--requirement", str(LOCK)]):
+    for command in (
+        [sys.executable, "-m", "venv", "--clear", str(VENV)],
+        # No isolated build: pip would fetch tools for that, neither pinned nor checked.
+        [*pip, "--requirement", str(BUILD_LOCK)],
+        [*pip, "--no-build-isolation", "--requirement", str(LOCK)],
+    ):
         done = run(command, 30 * 60, environment=environment, log=log)
         if done != 0:
             raise CannotRunError(f"{' '.join(command)}: {done}\n{tail(log)}")

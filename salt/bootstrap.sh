@@ -52,7 +52,7 @@ done
 readonly VENV=/opt/salt
 readonly CONFIG=/etc/salt/minion
 repository=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)
-readonly LOCK=$repository/requirements/salt.txt
+readonly LOCK=$repository/requirements/salt.txt BUILD_LOCK=$repository/requirements/build.txt
 
 [ "$(id -u)" = 0 ] || fail 'must run as root (try sudo)'
 # shellcheck source=/dev/null
@@ -62,7 +62,7 @@ case $os in
     *) fail "needs Debian 12 or 13; this is $os" ;;
 esac
 $install_only || [ -d /run/systemd/system ] || fail 'needs systemd as the running init (or --install-only)'
-[ -r "$LOCK" ] || fail "cannot read $LOCK"
+[ -r "$LOCK" ] && [ -r "$BUILD_LOCK" ] || fail "cannot read $LOCK and $BUILD_LOCK"
 
 install_packages() {
     local missing=()
@@ -72,14 +72,15 @@ install_packages() {
     [ ${#missing[@]} -gt 0 ] || return 0
     step "installing ${missing[*]}"
     # A package run that was cut off leaves dpkg half way; it must end before anything else is installed.
+    export DEBIAN_FRONTEND=noninteractive
     dpkg --configure -a
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 install_salt() {
     local stamp
-    stamp=$(sha256sum <"$LOCK")
+    stamp=$(cat "$BUILD_LOCK" "$LOCK" | sha256sum)
     if [ "$(cat $VENV/.installed 2>/dev/null)" = "$stamp" ] && $VENV/bin/python -c 'import salt' 2>/dev/null; then
         return
     fi
@@ -88,8 +89,11 @@ install_salt() {
     step "installing Salt into $VENV (a few minutes)"
     rm -rf "$VENV"
     python3 -m venv "$VENV"
-    PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
-        "$VENV/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps -r "$LOCK"
+    local pip=(env PIP_CERT=/etc/ssl/certs/ca-certificates.crt
+        "$VENV/bin/pip" install --quiet --disable-pip-version-check --no-input --require-hashes --no-deps)
+    # Build tools first, and no isolated build: pip would fetch others for that, neither pinned nor checked.
+    "${pip[@]}" -r "$BUILD_LOCK"
+    "${pip[@]}" --no-build-isolation -r "$LOCK"
     printf '%s\n' "$stamp" >"$VENV/.installed"
 }
 

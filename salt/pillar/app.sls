@@ -5,6 +5,7 @@ app:
   requirements: salt://fibonacci/requirements.txt
   wsgi: web:create_app()
   health: /readyz
+  costly: [/api/v1/fibonacci]
   internal: [/healthz, /readyz]
   websockets: [/api/v1/stream]
   arguments: [page, per_page]

@@ -1,6 +1,7 @@
 # The whole plan: what each host gets, by the roles that the topology gives it.
 base:
   '*':
+    - site
     - ntp
   'roles:data':
     - match: pillar

@@ -7,14 +7,18 @@ at all has been applied yet.
 
 import copy
 import hashlib
+import ipaddress
 import json
 import pathlib
+import re
 
 import jsonschema
 import yaml
 from salt.exceptions import CommandExecutionError
 
 LOOPBACK = "127.0.0.1"
+# Without one host of each nothing is served.
+NEEDED_ROLES = ("lb", "web", "data")
 
 
 def settings(formula):
@@ -35,8 +39,30 @@ def settings(formula):
     by_os = merged.pop("by_os", {})
     for layer in (by_os.get(__grains__["osfinger"], {}), __pillar__.get(formula, {})):
         merged = _merge(merged, layer)
-    _check(formula, merged, _load(f"{formula}/schema.yaml"))
+    _refuse(_faults(formula, merged, _load(f"{formula}/schema.yaml")))
     return merged
+
+
+def check():
+    """Check what no formula can check for itself: the topology, names that nobody knows, ports that two want.
+
+    Raises CommandExecutionError naming each wrong key by its pillar path, such as ``topology:hosts:web1:address``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call turnkey.check
+    """
+    formulas = sorted(path.split("/")[0] for path in __salt__["cp.list_master"]() if path.endswith("/schema.yaml"))
+    known = {*formulas, "roles", "topology"}
+    faults = [
+        f"{key}: unknown key (known here: {', '.join(sorted(known))})"
+        for key in sorted(map(str, __pillar__.keys()))
+        if key not in known
+    ]
+    faults += _topology_faults(__pillar__["topology"]) or _port_faults(formulas)
+    _refuse(faults)
 
 
 def servers(role, clients):
@@ -94,15 +120,82 @@ def _merge(base, update):
     return merged
 
 
-def _check(formula, merged, schema):
-    validator = jsonschema.Draft202012Validator(schema)
-    errors = sorted(validator.iter_errors(merged), key=lambda error: [str(part) for part in error.absolute_path])
-    faults = [fault for error in errors for fault in _faults(formula, error)]
+def _refuse(faults):
     if faults:
         raise CommandExecutionError("wrong pillar, nothing applied: " + "; ".join(faults))
 
 
-def _faults(formula, error):
+def _topology_faults(topology):
+    faults = _faults("topology", topology, _load("topology.yaml"))
+    if faults:
+        return faults
+    hosts = topology["hosts"]
+    try:
+        ipaddress.ip_network(topology["network"])
+    except ValueError as error:
+        faults.append(f"topology:network: {error}")
+    taken = {}
+    for name, host in hosts.items():
+        try:
+            address = ipaddress.ip_address(host["address"])
+        except ValueError as error:
+            faults.append(f"topology:hosts:{name}:address: {error}")
+            continue
+        if (other := taken.setdefault(address, name)) != name:
+            faults.append(f"topology:hosts:{name}:address: {address} is {other}'s already")
+    held = {role for host in hosts.values() for role in host["roles"]}
+    faults += [f"topology:hosts: no host has the role {role}" for role in NEEDED_ROLES if role not in held]
+    return faults
+
+
+def _port_faults(formulas):
+    # For all formulas alike, whichever host they are for: hosts may be put together one day.
+    faults, taken = [], {}
+    for formula in formulas:
+        for key, port in settings(formula).items():
+            if key == "port" or key.endswith("_port"):
+                path = f"{formula}:{key}"
+                if (other := taken.setdefault(port, path)) != path:
+                    faults.append(f"{path}: {port} is {other}'s already")
+    return faults
+
+
+def _faults(formula, merged, schema):
+    """Say what is wrong with *merged* by *schema*, each fault with its pillar path."""
+    strange = [f"{':'.join([formula, *path])}: a key must be text" for path in _strange_keys(merged)]
+    if strange:
+        return strange
+    errors = Validator(schema).iter_errors(merged)
+    errors = sorted(errors, key=lambda error: [str(part) for part in error.absolute_path])
+    return [fault for error in errors for fault in _words(formula, error)]
+
+
+def _strange_keys(value, path=()):
+    # YAML takes on, off, yes, no and numbers for other things than names.
+    if isinstance(value, dict):
+        for key, below in value.items():
+            if not isinstance(key, str):
+                yield (*path, str(key))
+            yield from _strange_keys(below, (*path, str(key)))
+
+
+def _pattern(validator, pattern, instance, schema):
+    # Python's $ allows for a newline at the end, and YAML's | makes one.
+    if validator.is_type(instance, "string") and (instance.endswith("\n") or not re.search(pattern, instance)):
+        yield jsonschema.ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+# JSON Schema takes 3.0 for an integer; Python and the daemons do not.
+Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    validators={"pattern": _pattern},
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
+
+
+def _words(formula, error):
     path = [formula, *map(str, error.absolute_path)]
     if error.validator == "additionalProperties" and isinstance(error.validator_value, bool):
         known = error.schema.get("properties", {})

@@ -13,6 +13,9 @@ def pruned(name, current, keep):
     The release that the link *current* points to always stays.
     """
     root, current = pathlib.Path(name), pathlib.Path(current)
+    if not root.exists():
+        # Before the first apply, under test=True.
+        return {"name": name, "result": True, "changes": {}, "comment": "no release yet"}
     releases = sorted(
         (path for path in root.iterdir() if (path / MARKER).exists()),
         key=lambda path: (path / MARKER).stat().st_mtime,
@@ -26,5 +29,7 @@ def pruned(name, current, keep):
     if __opts__["test"]:
         return ret | {"result": None, "comment": f"would remove {', '.join(path.name for path in removed)}"}
     for path in removed:
-        shutil.rmtree(path)
+        # Under another name first: cut off half way, it must not pass for a release.
+        doomed = path.with_name(f".{path.name.lstrip('.')}")
+        shutil.rmtree(path.rename(doomed))
     return ret | {"changes": {"removed": [path.name for path in removed]}}

@@ -19,6 +19,12 @@ app:
     - template: jinja
     - mode: "0755"
 
+/etc/systemd/system/try-release@.service:
+  file.managed:
+    - source: salt://app/files/try-release@.service.jinja
+    - template: jinja
+    - mode: "0644"
+
 {{ release }}/src:
   file.recurse:
     - source: {{ app.source }}
@@ -49,7 +55,6 @@ app:
         python3 -m venv --clear venv &&
         venv/bin/pip install --quiet --disable-pip-version-check --no-input
         --require-hashes --no-deps --only-binary :all: --requirement requirements.txt &&
-        python3 -m compileall -q src &&
         touch venv/complete
     - cwd: {{ release }}
     - env:
@@ -58,7 +63,7 @@ app:
 
 {{ release }}/tried:
   cmd.run:
-    - name: try-release {{ release }} && touch {{ release }}/tried
+    - name: try-release {{ release.split('/') | last }} && touch {{ release }}/tried
     - creates: {{ release }}/tried
 
 {{ app.root }}/current:

@@ -5,9 +5,6 @@ nginx:
   pkg.installed:
     - pkgs: {{ nginx.packages | json }}
 
-/etc/nginx/sites-enabled/default:
-  file.absent
-
 {{ nginx.cache.path }}:
   file.directory:
     - user: www-data
