@@ -62,7 +62,7 @@ case $os in
     *) fail "needs Debian 12 or 13; this is $os" ;;
 esac
 $install_only || [ -d /run/systemd/system ] || fail 'needs systemd as the running init (or --install-only)'
-[ -r "$LOCK" ] && [ -r "$BUILD_LOCK" ] || fail "cannot read $LOCK and $BUILD_LOCK"
+[[ -r $LOCK && -r $BUILD_LOCK ]] || fail "cannot read $LOCK and $BUILD_LOCK"
 
 install_packages() {
     local missing=()
