@@ -25,6 +25,11 @@ app:
     - template: jinja
     - mode: "0644"
 
+/etc/systemd/system/try-release@.socket:
+  file.managed:
+    - source: salt://app/files/try-release@.socket
+    - mode: "0644"
+
 {{ release }}/src:
   file.recurse:
     - source: {{ app.source }}
