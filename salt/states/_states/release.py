@@ -10,7 +10,8 @@ MARKER = "tried"
 def pruned(name, current, keep):
     """Remove what is older than the last *keep* releases below the folder *name*, and what never became one.
 
-    The release that the link *current* points to always stays.
+    The release that the link *current* points to always stays. The last ones are those that served last, which after a
+    rollback are not those that were tried last: hence the marker of the current one is made the newest.
     """
     root, current = pathlib.Path(name), pathlib.Path(current)
     if not root.exists():
@@ -21,7 +22,10 @@ def pruned(name, current, keep):
         key=lambda path: (path / MARKER).stat().st_mtime,
         reverse=True,
     )
-    kept = {*releases[:keep], current.resolve()}
+    serving = current.resolve()
+    if serving in releases[1:] and not __opts__["test"]:
+        (serving / MARKER).touch()
+    kept = {*releases[:keep], serving}
     removed = sorted(path for path in root.iterdir() if path not in kept)
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{len(kept)} kept"}
     if not removed:
