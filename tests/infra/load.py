@@ -13,7 +13,7 @@ from waiting import eventually
 CLOSED = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
 
 # A breath between two requests: the load is there to notice a gap, not to find out how much the hosts can take.
-BREATH = 0.02
+BREATH = 0.05
 
 Request = tuple[str, dict[str, str]]
 

@@ -15,7 +15,7 @@ from waiting import eventually
 pytestmark = [pytest.mark.disruptive, pytest.mark.roles("web")]
 
 # What a change of the app might be: something that a client can see.
-CHANGE = '''
+CHANGE = """
 
 _create_app = create_app
 
@@ -29,7 +29,7 @@ def create_app(*arguments):  # noqa: F811 - in place of the one above
         return response
 
     return app
-'''
+"""
 
 
 def source(host: Machine, url: str) -> str:
@@ -173,9 +173,7 @@ def test_the_last_releases_are_kept_and_no_more(host: Machine) -> None:
     root, keep, current = f"{host.root}/releases", host.settings("app")["keep"], host.release().rpartition("/")[2]
     old = [f"{number:016x}" for number in range(keep + 2)]
     for age, name in enumerate(old):
-        host.check(
-            "mkdir %s/%s && touch --date=%s %s/%s/tried", root, name, f"2001-01-01 00:00:{59 - age}", root, name
-        )
+        host.check("mkdir %s/%s && touch --date=%s %s/%s/tried", root, name, f"2001-01-01 00:00:{59 - age}", root, name)
     host.check("mkdir %s/never-finished", root)
 
     applied = host.apply()

@@ -31,7 +31,10 @@ def test_the_first_page_holds_the_first_terms_as_strings(client: Client) -> None
     page = answer.json
     assert page["terms"] == ["0", "1", "1", "2", "3"]
     assert {name: page[name] for name in ("page", "per_page", "start", "count")} == {
-        "page": 1, "per_page": 5, "start": 0, "count": 5,
+        "page": 1,
+        "per_page": 5,
+        "start": 0,
+        "count": 5,
     }
 
 
