@@ -169,7 +169,8 @@ def install_commands(needs: Iterable[str]) -> None:
 def make_venv() -> None:
     """Bring .cache/venv to what the lock says."""
     stamp = VENV / "stamp"
-    wanted = hashlib.sha256(BUILD_LOCK.read_bytes() + LOCK.read_bytes() + f"{sys.version} {sys.executable} {VENV}".encode()).hexdigest()
+    python = f"{sys.version} {sys.executable} {VENV}".encode()
+    wanted = hashlib.sha256(BUILD_LOCK.read_bytes() + LOCK.read_bytes() + python).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted and works([PYTHON, "-c", "import pytest, salt"]):
         return
     packages = []
@@ -217,8 +218,13 @@ def unprivileged() -> list[str]:
     owner = ROOT.stat()
     drop = ["setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups"]
     drop += ["--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all", "--no-new-privs"]
-    # In a container that is itself short of privileges none can be dropped.
-    return drop if works([*drop, "true"]) else []
+    if works(
+        [*drop, PYTHON, "-c", "import subprocess, sys; subprocess.check_call([sys.executable, '-c', 'import salt'])"]
+    ):
+        return drop
+    # A container may itself be short of privileges, and root's own Python out of the owner's reach.
+    print("(as root: its privileges cannot be dropped here)", flush=True)
+    return []
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

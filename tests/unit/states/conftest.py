@@ -1,5 +1,6 @@
 """Hosts to render for, made once each; and a guard: nothing outside the temporary folder is written."""
 
+import concurrent.futures
 import logging
 import multiprocessing
 import os
@@ -127,9 +128,15 @@ ORDERS = dict(orders())
 @pytest.fixture(scope="session")
 def hosts():
     """A function from OS and name to the host, which a process of its own has rendered."""
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count(), stand_guard, maxtasksperchild=1) as pool:
-        results = {key: pool.apply_async(render_guarded, order) for key, order in ORDERS.items()}
-        yield lambda osfinger, name: results[osfinger, name].get()
+    with concurrent.futures.ProcessPoolExecutor(
+        max_workers=os.cpu_count(),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=stand_guard,
+        max_tasks_per_child=1,
+    ) as pool:
+        results = {key: pool.submit(render_guarded, *order) for key, order in ORDERS.items()}
+        yield lambda osfinger, name: results[osfinger, name].result()
+        pool.shutdown(cancel_futures=True)
 
 
 def render_guarded(*order):
