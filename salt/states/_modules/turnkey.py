@@ -134,7 +134,7 @@ def _topology_faults(topology):
         ipaddress.ip_network(topology["network"])
     except ValueError as error:
         faults.append(f"topology:network: {error}")
-    taken = {}
+    taken: dict[object, str] = {}
     for name, host in hosts.items():
         try:
             address = ipaddress.ip_address(host["address"])
@@ -150,7 +150,8 @@ def _topology_faults(topology):
 
 def _port_faults(formulas):
     # For all formulas alike, whichever host they are for: hosts may be put together one day.
-    faults, taken = [], {}
+    faults: list[str] = []
+    taken: dict[int, str] = {}
     for formula in formulas:
         for key, port in settings(formula).items():
             if key == "port" or key.endswith("_port"):

