@@ -106,6 +106,13 @@ def test_what_varies_by_cookie_is_nobody_elses(client: Client) -> None:
     assert "HIT" not in [client.ask("/private").cache for _ in range(3)]
 
 
+def test_what_is_not_called_public_is_nobody_elses(client: Client) -> None:
+    for name in ("alice", "bob"):
+        answer = client.ask("/me", {"Authorization": name})
+        assert answer.body.decode() == f"{name}\n"
+        assert answer.cache != "HIT"
+
+
 def test_its_static_files_may_be_kept_for_long(client: Client, host: Machine) -> None:
     answer = client.ask("/files/style.css")
 

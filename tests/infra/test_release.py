@@ -122,6 +122,14 @@ def wrong_syntax(host: Machine) -> Iterator[None]:
 
 
 @contextmanager
+def forbidden_memory(host: Machine) -> Iterator[None]:
+    # What a just-in-time compiler would do: harmless where the app is tried by hand, stopped where it serves.
+    asks = "\nimport mmap\nmmap.mmap(-1, 4096, prot=mmap.PROT_WRITE | mmap.PROT_EXEC)\n"
+    with edited(host, module(host), lambda text: text + asks):
+        yield
+
+
+@contextmanager
 def wrong_setting(host: Machine) -> Iterator[None]:
     with host.site({"app": {"environment": {"FIBONACCI_MAX_PER_PAGE": "no"}}}):
         yield
@@ -136,6 +144,7 @@ def wrong_hashes(host: Machine) -> Iterator[None]:
 
 BROKEN: dict[str, tuple[Any, list[str]]] = {
     "wrong syntax": (wrong_syntax, ["SyntaxError", "def broken(:"]),
+    "what its sandbox forbids": (forbidden_memory, ["PermissionError", "PROT_EXEC"]),
     "a setting that the app refuses": (wrong_setting, ["FIBONACCI_MAX_PER_PAGE", "an integer from"]),
     "other packages than locked": (wrong_hashes, ["hash"]),
 }

@@ -8,7 +8,7 @@ from flask_sock import Sock
 
 
 def create_app() -> Flask:
-    """A greeting that may be cached, a counter that may not, a private answer, an echo, and its health."""
+    """A greeting that may be cached, a counter that may not, two private answers, an echo, and its health."""
     app = Flask(__name__)
     sock = Sock(app)
     store = redis.Redis.from_url(os.environ["REDIS_URL"])
@@ -31,6 +31,13 @@ def create_app() -> Flask:
         response.cache_control.public = True
         response.cache_control.max_age = 3600
         response.vary.add("Cookie")
+        return response
+
+    @app.get("/me")
+    def me() -> Response:
+        # An age for the client's own cache, without a word on others': as many apps have it.
+        response = Response(f"{request.headers.get('Authorization')}\n", mimetype="text/plain")
+        response.cache_control.max_age = 3600
         return response
 
     @app.get("/alive")
