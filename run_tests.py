@@ -350,7 +350,7 @@ class Report:
         print(f"-- {name}", flush=True)
         results = self._work / f"{self.suite}.xml"
         command = [*prefix, PYTHON, "-m", "pytest", *arguments]
-        command += [f"--timeout={test_limit}", f"--junit-xml={results}", "-o", f"cache_dir={self._work / 'pytest'}"]
+        command += [f"--timeout={test_limit}", f"--junit-xml={results}", "-p", "no:cacheprovider"]
         if options.k:
             command += ["-k", options.k]
         home = {"HOME": str(self._work)} if prefix else {}
