@@ -52,7 +52,7 @@ POINTS = [
     "/etc/chrony/chrony.conf",
     "/etc/redis/redis.conf",
     "{root}/releases/*/venv/bin/pip",
-    "/run/try-*/socket",
+    "/run/try-release-*.sock",
     "{root}/current",
     "/etc/gunicorn/gunicorn.conf.py",
     "/etc/nginx/nginx.conf",
