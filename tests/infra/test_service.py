@@ -218,6 +218,21 @@ def test_equal_requests_at_the_same_time_are_calculated_once(client: Client, web
     assert eventually(calculated) == 1
 
 
+@pytest.mark.disruptive
+@pytest.mark.roles("web")
+def test_a_full_cache_costs_nobody_an_answer(host: Machine, client: Client) -> None:
+    def ask_for_new_pages(count: int) -> set[int]:
+        connection = client.connection()
+        statuses = {client.page(headers=another_site(), connection=connection).status for _ in range(count)}
+        connection.close()
+        return statuses
+
+    # Room for some hundred pages, and clients that ask for thousands.
+    with host.applied({"nginx": {"cache": {"keys_size": "64k"}}}) as applied, ThreadPoolExecutor(8) as pool:
+        assert applied.ok, applied.message
+        assert set().union(*pool.map(ask_for_new_pages, [500] * 8)) == {200}
+
+
 def test_a_request_keeps_its_id(client: Client) -> None:
     own = with_id()
 
