@@ -136,10 +136,11 @@ class Machine:
 
     def apply(self, test: bool = False) -> Applied:
         """Apply the states, as an operator does."""
-        command = "salt-call --retcode-passthrough --out=json --log-level=critical state.apply queue=True"
+        command = "salt-call --retcode-passthrough --out=json --log-level=critical state.apply queue=10"
         done = self.run(f"{command} test={test} 2>&1")
         try:
-            returned = json.loads(done.stdout)["local"]
+            # After the warnings of Debian 12's Python, if there are any.
+            returned = json.loads(done.stdout[done.stdout.index("{") :])["local"]
         except (ValueError, KeyError, TypeError):
             returned = [done.stdout]
         states = returned if isinstance(returned, dict) else {}
