@@ -16,14 +16,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     settings = settings or from_environment_or_exit()
     logs.configure(settings.log_level)
-    bodies = store.from_settings(settings)
+    shared = store.from_settings(settings)
 
     app = Flask("web", static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # the contract has GET and HEAD: all else is a 405
     app.url_map.merge_slashes = False  # one URL per resource: no redirect from other spellings
     problems.register(app)
-    app.register_blueprint(pages.resource(settings, bodies))
-    app.register_blueprint(terms.resource(settings, bodies))
-    app.register_blueprint(health.resource(bodies))
+    app.register_blueprint(pages.resource(settings, shared))
+    app.register_blueprint(terms.resource(settings, shared))
+    app.register_blueprint(health.resource(shared))
     logs.register(app)
     return app

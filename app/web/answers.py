@@ -5,19 +5,19 @@ from collections.abc import Mapping
 from flask import Response, request
 
 from web import caching
-from web.compression import compress, content_coding
+from web.compression import content_coding
 from web.documents import Document
 from web.store import Store
 
 
-def answer(document: Document, bodies: Store, links: Mapping[str, str] | None = None) -> Response:
+def answer(document: Document, store: Store, links: Mapping[str, str] | None = None) -> Response:
     """Return the response to the current request that *document* is, with *links* as its Link header (RFC 8288)."""
     coding = content_coding(request)
     tag = caching.entity_tag(document, coding)
     if caching.is_current(request, tag):
         response = Response(status=304)
     elif coding == "gzip":
-        response = Response(_compressed(document, tag, bodies), content_type="application/json")
+        response = Response(store.compressed(document, tag), content_type="application/json")
         response.content_encoding = "gzip"
     else:
         # Streamed, and only if the server asks for it: a HEAD request costs no calculation.
@@ -27,13 +27,3 @@ def answer(document: Document, bodies: Store, links: Mapping[str, str] | None = 
     if links:
         response.headers["Link"] = ", ".join(f'<{target}>; rel="{relation}"' for relation, target in links.items())
     return response
-
-
-def _compressed(document: Document, tag: str, bodies: Store) -> bytes:
-    if not bodies.is_worthwhile(document.length):
-        return compress(document.chunks())
-    body = bodies.fetch(tag)
-    if body is None:
-        body = compress(document.chunks())
-        bodies.keep(tag, body)
-    return body

@@ -1,17 +1,14 @@
 """JSON bodies whose bulk is terms: known in length and meaning before a term is calculated."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from fibonacci import decimal_text, total_digits
+from fibonacci import decimal_text
+from web.chunks import SEPARATOR, terms_length
+from web.compression import Deflated, deflate, gzip_member
 
-# What stands between two terms in a JSON array of strings.
-SEPARATOR = b'","'
-
-
-def terms_length(start: int, count: int) -> int:
-    """Return the number of bytes of F(start) … F(start + count - 1) with their separators, for a count of 1 or more."""
-    return total_digits(start, count) + len(SEPARATOR) * (count - 1)
+# Below it a body is compressed in one stretch: three would cost more than the terms.
+SMALL_BYTES = 16 * 2**10
 
 
 @dataclass(frozen=True)
@@ -29,12 +26,26 @@ class Document:
         return len(self.head) + terms_length(self.start, self.count) + len(self.tail)
 
     @property
+    def is_small(self) -> bool:
+        """Whether it is compressed in one stretch, and cheaper to calculate than to fetch."""
+        return self.length < SMALL_BYTES
+
+    @property
     def meaning(self) -> bytes:
         """What tells it from every other document of the same code: all of it but the terms, which follow."""
         return b"%d %d\n%b\n%b" % (self.start, self.count, self.head, self.tail)
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body piece by piece; memory stays within a few terms."""
+        """Yield the body, calculated, piece by piece; memory stays within a few terms."""
         yield self.head
         yield from decimal_text(self.start, self.count, SEPARATOR)
         yield self.tail
+
+    def compressed(self, terms: Iterable[Deflated]) -> bytes:
+        """Return the body as one gzip member, with *terms* as its terms, cut where chunks end.
+
+        The same body is the same bytes, whoever has calculated and compressed its terms.
+        """
+        if self.is_small:
+            return gzip_member([deflate(b"".join(self.chunks()))])
+        return gzip_member([deflate(self.head), *terms, deflate(self.tail)])

@@ -9,7 +9,7 @@ from web.store import Store
 LIVENESS, READINESS = "/healthz", "/readyz"
 
 
-def resource(bodies: Store) -> Blueprint:
+def resource(store: Store) -> Blueprint:
     """Return both resources."""
     blueprint = Blueprint("health", __name__)
 
@@ -21,8 +21,8 @@ def resource(bodies: Store) -> Blueprint:
     @blueprint.get(READINESS)
     def readiness() -> Response:
         # Without Redis pages are still served, only calculated each time: degraded, but ready for requests.
-        redis = bodies.health()
-        status = "degraded" if redis["status"] == "down" else "ready"
+        redis = store.health()
+        status = "ready" if redis["status"] in ("up", "off") else "degraded"
         return _fresh({"status": status, "dependencies": {"redis": redis}})
 
     return blueprint

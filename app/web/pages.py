@@ -13,8 +13,8 @@ from web.store import Store
 PATH = "/api/v1/fibonacci"
 
 
-def resource(settings: Settings, bodies: Store) -> Blueprint:
-    """Return the resource, within the limits of *settings*, with *bodies* as its cache."""
+def resource(settings: Settings, store: Store) -> Blueprint:
+    """Return the resource, within the limits of *settings*, with *store* as its cache."""
     blueprint = Blueprint("pages", __name__)
     limits = Limits(settings.max_per_page, settings.inline_limit, settings.max_page_bytes)
 
@@ -22,7 +22,7 @@ def resource(settings: Settings, bodies: Store) -> Blueprint:
     def pages() -> Response:
         page = limits.page_asked_for()
         links = limits.links(page, PATH)
-        return answer(document(page, links), bodies, links)
+        return answer(document(page, links), store, links)
 
     return blueprint
 

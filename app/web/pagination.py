@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from web.documents import terms_length
+from web.chunks import terms_length
 from web.parameters import natural, query
 from web.problems import InvalidParameter
 

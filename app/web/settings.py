@@ -40,10 +40,10 @@ class Settings:
     redis_timeout: float = _number(0.25, 0.01, 10.0, "longest wait for Redis to connect or to answer, in seconds")
     redis_pause: float = _number(5.0, 0.1, 3_600.0, "how long Redis is left alone after a failure, in seconds")
     cache_expiry: int = _number(86_400, 1, 31_536_000, "how long Redis keeps a body, in seconds")
-    cache_min_bytes: int = _number(
-        16 * 2**10, 0, 2**30, "smallest body kept in Redis, measured before compression, in bytes"
+    cache_max_bytes: int = _number(16 * 2**20, 1_024, 2**29, "largest body kept in Redis, in bytes")
+    sequence_max_bytes: int = _number(
+        64 * 2**20, 0, 2**30, "how much of the sequence's text Redis keeps from its beginning, in bytes (0: none)"
     )
-    cache_max_bytes: int = _number(16 * 2**20, 1_024, 2**29, "largest entry kept in Redis, in bytes")
     log_level: str = _choice("INFO", ("DEBUG", "INFO", "WARNING", "ERROR"), "least severe log lines written")
     redis_url: str | None = field(
         default=None,

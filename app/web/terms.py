@@ -11,15 +11,15 @@ from web.settings import Settings
 from web.store import Store
 
 
-def resource(settings: Settings, bodies: Store) -> Blueprint:
-    """Return the resource, up to the inline limit of *settings*, with *bodies* as its cache."""
+def resource(settings: Settings, store: Store) -> Blueprint:
+    """Return the resource, up to the inline limit of *settings*, with *store* as its cache."""
     blueprint = Blueprint("terms", __name__)
 
     # Any text, not Flask's int: what is no number deserves an answer that says so, not a 404.
     @blueprint.get(f"{PATH}/<string:n>")
     def term(n: str) -> Response:
         query()
-        return answer(document(natural("n", [n], 0, settings.inline_limit)), bodies)
+        return answer(document(natural("n", [n], 0, settings.inline_limit)), store)
 
     return blueprint
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from web import caching, documents
-from web.compression import compress
+from web import caching, chunks, documents
+from web.compression import crc32_combine, deflate, gzip_member
 
 PAGE = "/api/v1/fibonacci?page=2&per_page=300"
 TERM = "/api/v1/fibonacci/5000"
@@ -128,11 +130,31 @@ def test_client_that_does_not_take_gzip_gets_the_plain_body(client: FlaskClient,
 
 
 def test_compression_is_deterministic_and_carries_no_time() -> None:
-    chunks = [b"0123456789" * 1000, b"abc"]
-    body = compress(chunks)
-    assert body == compress([b"".join(chunks)])
+    stretches = [b"0123456789" * 1000, b"", b"abc"]
+    body = gzip_member(map(deflate, stretches))
+    assert body == gzip_member(map(deflate, stretches))
     assert body[4:8] == b"\0\0\0\0"
-    assert zlib.decompress(body, wbits=31) == b"".join(chunks)
+    assert gzip.decompress(body) == b"".join(stretches)
+
+
+@given(st.binary(max_size=100), st.binary(max_size=300_000) | st.binary(max_size=8))
+def test_crc_of_two_texts_in_a_row_follows_from_those_of_each(first: bytes, second: bytes) -> None:
+    assert crc32_combine(zlib.crc32(first), zlib.crc32(second), len(second)) == zlib.crc32(first + second)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 3_000), st.integers(1, 300), st.data())
+def test_slice_of_longer_text_is_the_bytes_of_the_calculation(start: int, count: int, data: st.DataObject) -> None:
+    longer_start = data.draw(st.integers(max(start - 400, 0), start))
+    longer = chunks.calculated(longer_start, start - longer_start + count + data.draw(st.integers(0, 400)))
+    sliced = chunks.slice_of(longer, chunks.position(longer_start), chunks.span(start, count))
+    assert list(sliced) == list(chunks.calculated(start, count))
+
+
+@given(st.integers(0, 10**6))
+def test_term_at_finds_the_term_that_has_a_place(n: int) -> None:
+    assert chunks.term_at(chunks.position(n)) == n
+    assert chunks.term_at(chunks.position(n + 1) - 1) == n
 
 
 def test_digits_compress_to_little_more_than_their_entropy(client: FlaskClient) -> None:

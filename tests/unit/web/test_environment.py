@@ -24,8 +24,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "FIBONACCI_REDIS_TIMEOUT": "1",
         "FIBONACCI_REDIS_PAUSE": "2.5",
         "FIBONACCI_CACHE_EXPIRY": "60",
-        "FIBONACCI_CACHE_MIN_BYTES": "0",
         "FIBONACCI_CACHE_MAX_BYTES": "2048",
+        "FIBONACCI_SEQUENCE_MAX_BYTES": "0",
         "FIBONACCI_LOG_LEVEL": "ERROR",
         "REDIS_URL": "redis://app:pw@127.0.0.1:6379/0",
     }

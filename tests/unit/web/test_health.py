@@ -47,6 +47,24 @@ def test_service_is_degraded_while_redis_is_down(
     assert client.get("/readyz").json["status"] == "ready"
 
 
+@pytest.mark.parametrize(
+    ("wrong", "error"), [({"maxmemory": 1}, "OutOfMemoryError"), ({"min-replicas-to-write": 1}, "ResponseError")]
+)
+def test_service_is_degraded_while_redis_takes_no_writes(
+    make_client: Callable[..., FlaskClient], redis_server: RedisServer, wrong: dict[str, int], error: str
+) -> None:
+    client = make_client(redis_url=redis_server.url)
+    for name, value in wrong.items():
+        redis_server.client.config_set(name, value)
+    document = client.get("/readyz").json
+    assert document["status"] == "degraded"
+    assert document["dependencies"]["redis"]["status"] == "read-only"
+    assert document["dependencies"]["redis"]["error"] == error
+    for name in wrong:
+        redis_server.client.config_set(name, 0)
+    assert client.get("/readyz").json["status"] == "ready"
+
+
 def test_refused_credentials_are_reported_without_them(
     make_client: Callable[..., FlaskClient], redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
 ) -> None:

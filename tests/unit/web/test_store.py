@@ -12,9 +12,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from service import Log, RedisServer
-from web import answers
+from web import chunks, store
+from web.connection import Memory
 from web.settings import Settings
-from web.store import RedisStore
 from web.version import CODE_VERSION
 
 DEEP = "/api/v1/fibonacci?page=30&per_page=100"
@@ -23,22 +23,22 @@ GZIP = {"Accept-Encoding": "gzip"}
 
 @pytest.fixture
 def calculations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that grows with every body that is made."""
+    """Return a list that grows with every calculation: the index that it began at."""
     made: list[int] = []
-    original = answers.compress
+    original = chunks.decimal_text
 
-    def counted(chunks: Iterator[bytes]) -> bytes:
-        body = original(chunks)
-        made.append(len(body))
-        return body
+    def counted(start: int, *arguments: Any) -> Iterator[bytes]:
+        made.append(start)
+        return original(start, *arguments)
 
-    monkeypatch.setattr(answers, "compress", counted)
+    monkeypatch.setattr(chunks, "decimal_text", counted)
+    monkeypatch.setattr(store, "decimal_text", counted)
     return made
 
 
 @pytest.fixture
 def cached(make_client: Callable[..., FlaskClient], redis_server: RedisServer) -> FlaskClient:
-    return make_client(redis_url=redis_server.url, redis_pause=0.2)
+    return make_client(redis_url=redis_server.url, redis_pause=0.2, sequence_max_bytes=0)
 
 
 def test_second_request_is_served_from_redis(
@@ -61,7 +61,7 @@ def test_small_body_is_not_kept(cached: FlaskClient, redis_server: RedisServer) 
 def test_body_above_the_largest_entry_is_not_kept(
     make_client: Callable[..., FlaskClient], redis_server: RedisServer
 ) -> None:
-    client = make_client(redis_url=redis_server.url, cache_max_bytes=1_024)
+    client = make_client(redis_url=redis_server.url, cache_max_bytes=1_024, sequence_max_bytes=0)
     assert client.get(DEEP, headers=GZIP).status_code == 200
     assert redis_server.client.keys() == []
 
@@ -100,19 +100,17 @@ def test_pages_are_served_while_redis_is_down_and_cached_when_it_is_back(
     for _ in range(5):
         assert cached.get(DEEP, headers=GZIP, buffered=True).status_code == 200
     assert len(calculations) == 5
-    assert [line["message"] for line in log() if line["logger"] == "web.store"] == [
-        "Redis is down: bodies are calculated"
-    ]
+    assert of_redis(log()) == ["Redis fails reads: doing without", "Redis fails writes: doing without"]
     redis_server.start()
     time.sleep(0.3)
     for _ in range(3):
         assert cached.get(DEEP, headers=GZIP, buffered=True).status_code == 200
     assert len(calculations) == 6
-    assert of_the_store(log()) == ["Redis is up again"]
+    assert sorted(of_redis(log())) == ["Redis takes reads again", "Redis takes writes again"]
 
 
-def of_the_store(lines: list[dict[str, Any]]) -> list[str]:
-    return [line["message"] for line in lines if line["logger"] == "web.store"]
+def of_redis(lines: list[dict[str, Any]]) -> list[str]:
+    return [line["message"] for line in lines if line["logger"] == "web.connection"]
 
 
 @pytest.fixture
@@ -149,15 +147,16 @@ def test_slow_redis_costs_one_timeout_and_then_nothing(
     attempts = len(taken)
     for _ in range(20):
         client.get(DEEP, headers=GZIP)
-    assert len(taken) == attempts == 1
+    # One of the reads, one of the writes.
+    assert len(taken) == attempts == 2
 
 
 def test_one_request_tries_when_the_pause_is_over(silent_server: tuple[str, list[socket.socket]]) -> None:
     url, taken = silent_server
-    store = RedisStore(Settings(redis_url=url, redis_timeout=0.2, redis_pause=0.5))
-    store.fetch("tag")
+    memory = Memory(Settings(redis_url=url, redis_timeout=0.2, redis_pause=0.5))
+    assert memory.read(memory.client.ping) is None
     time.sleep(0.6)
-    threads = [threading.Thread(target=store.fetch, args=("tag",)) for _ in range(8)]
+    threads = [threading.Thread(target=memory.read, args=(memory.client.ping,)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
