@@ -5,7 +5,7 @@ terms are is known in closed form: so is the place of each, without looking at a
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from fibonacci import LARGEST_INDEX, decimal_text, total_digits
 from web.compression import Deflated, deflate
@@ -39,10 +39,13 @@ def term_at(place: int) -> int:
     return bisect_right(range(LARGEST_INDEX + 1), place, key=position) - 1
 
 
-def calculated(start: int, count: int) -> Iterator[Deflated]:
-    """Yield the text of F(start) … F(start + count - 1), calculated, cut where chunks end and compressed."""
-    places = span(start, count)
-    return map(deflate, cut(decimal_text(start, count, SEPARATOR, CHUNK_BYTES), places.start))
+def calculated(start: int, count: int, progress: Callable[[float], None] | None = None) -> Iterator[Deflated]:
+    """Yield the text of F(start) … F(start + count - 1), calculated, cut where chunks end and compressed.
+
+    *progress* is told how far the jump to F(start) is, from 0 to 1.
+    """
+    text = decimal_text(start, count, SEPARATOR, CHUNK_BYTES, progress=progress)
+    return map(deflate, cut(text, span(start, count).start))
 
 
 def cut(stretches: Iterable[bytes], place: int) -> Iterator[bytes]:

@@ -41,11 +41,18 @@ class Document:
         yield from decimal_text(self.start, self.count, SEPARATOR)
         yield self.tail
 
+    def plain(self, terms: Iterable[Deflated]) -> Iterator[bytes]:
+        """Yield the body piece by piece, with *terms* as its terms."""
+        yield self.head
+        for stretch in terms:
+            yield stretch.inflated()
+        yield self.tail
+
     def compressed(self, terms: Iterable[Deflated]) -> bytes:
         """Return the body as one gzip member, with *terms* as its terms, cut where chunks end.
 
         The same body is the same bytes, whoever has calculated and compressed its terms.
         """
         if self.is_small:
-            return gzip_member([deflate(b"".join(self.chunks()))])
+            return gzip_member([deflate(b"".join(self.plain(terms)))])
         return gzip_member([deflate(self.head), *terms, deflate(self.tail)])

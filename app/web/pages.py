@@ -6,6 +6,8 @@ from flask import Blueprint, Response
 
 from web.answers import answer
 from web.documents import Document
+from web.jobstore import Jobs
+from web.later import Results
 from web.pagination import Limits, Page
 from web.settings import Settings
 from web.store import Store
@@ -13,23 +15,25 @@ from web.store import Store
 PATH = "/api/v1/fibonacci"
 
 
-def resource(settings: Settings, store: Store) -> Blueprint:
-    """Return the resource, within the limits of *settings*, with *store* as its cache."""
+def resource(settings: Settings, store: Store, jobs: Jobs | None) -> Blueprint:
+    """Return the resource, within the limits of *settings*; *store* is its cache, *jobs* calculate what takes long."""
     blueprint = Blueprint("pages", __name__)
-    limits = Limits(settings.max_per_page, settings.inline_limit, settings.max_page_bytes)
+    last_index = max(settings.inline_limit, settings.job_max_index) if jobs else settings.inline_limit
+    limits = Limits(settings.max_per_page, last_index, settings.max_page_bytes)
 
     @blueprint.get(PATH)
     def pages() -> Response:
         page = limits.page_asked_for()
         links = limits.links(page, PATH)
-        return answer(document(page, links), store, links)
+        is_long = page.start + page.count - 1 > settings.inline_limit
+        return answer(document(page, links), Results(jobs) if jobs and is_long else store, links)
 
     return blueprint
 
 
 def document(page: Page, links: dict[str, str]) -> Document:
     """Return the JSON of *page*."""
-    numbers = {"page": page.number, "per_page": page.per_page, "start": page.start, "count": page.per_page}
+    numbers = {"page": page.number, "per_page": page.per_page, "start": page.start, "count": page.count}
     head = json.dumps(numbers, separators=(",", ":")).removesuffix("}") + ',"terms":["'
     tail = '"],"links":' + json.dumps(links, separators=(",", ":")) + "}\n"
-    return Document(head.encode(), page.start, page.per_page, tail.encode())
+    return Document(head.encode(), page.start, page.count, tail.encode())

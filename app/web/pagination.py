@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from web.chunks import terms_length
 from web.parameters import natural, query
@@ -16,19 +16,26 @@ ENVELOPE_BYTES = 1_024
 
 @dataclass(frozen=True)
 class Page:
-    """The *number*-th page, from 1, of *per_page* consecutive terms."""
+    """The *number*-th page, from 1, of *per_page* consecutive terms, counted from F(*first*) and not beyond *stop*."""
 
     number: int
     per_page: int
+    first: int = 0
+    stop: int | None = None
 
     @property
     def start(self) -> int:
         """The index of the first term."""
-        return (self.number - 1) * self.per_page
+        return self.first + (self.number - 1) * self.per_page
+
+    @property
+    def count(self) -> int:
+        """The number of terms."""
+        return self.per_page if self.stop is None else min(self.per_page, self.stop - self.start)
 
     def at(self, number: int) -> "Page":
         """Return another page of the same division."""
-        return Page(number, self.per_page)
+        return replace(self, number=number)
 
     def link(self, path: str) -> str:
         """Return the relative reference of this page of the resource at *path*, arguments always in this order."""

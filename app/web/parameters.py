@@ -1,6 +1,7 @@
 """Natural numbers out of URLs: one spelling per value, and every refusal names the parameter and its bounds."""
 
 import re
+from collections.abc import Sequence
 from urllib.parse import parse_qsl
 
 from flask import request
@@ -37,3 +38,10 @@ def natural(name: str, texts: list[str], minimum: int, maximum: int) -> int:
         detail = f"{name} must be an integer from {minimum} to {maximum}, in decimal digits without leading zeros."
         raise InvalidParameter(name, detail, minimum, maximum)
     return int(text)
+
+
+def choice(name: str, texts: list[str], choices: Sequence[str]) -> str:
+    """Return the one of *choices* that *texts*, the values given for *name*, hold; raise InvalidParameter otherwise."""
+    if len(texts) != 1 or texts[0] not in choices:
+        raise InvalidParameter(name, f"{name} must be given once, as one of: {', '.join(choices)}.")
+    return texts[0]

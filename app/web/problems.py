@@ -14,7 +14,7 @@ LONGEST_NAME = 64
 
 
 class InvalidParameter(BadRequest):
-    """A 400 that names the parameter and, where there are any, its bounds."""
+    """A 400 that names the parameter and, where there are any, its bounds or the values it may have."""
 
     def __init__(self, name: str, detail: str, minimum: int | None = None, maximum: int | None = None) -> None:
         super().__init__(detail)
@@ -26,10 +26,11 @@ def register(app: Flask) -> None:
     """Make every error of *app* a problem, and refuse what no resource has a use for."""
     app.before_request(_refuse_malformed_path)
     app.before_request(_refuse_body)
-    app.register_error_handler(HTTPException, _problem)  # unexpected exceptions come here too, as a 500
+    app.register_error_handler(HTTPException, problem)  # unexpected exceptions come here too, as a 500
 
 
-def _problem(error: HTTPException) -> BaseResponse:
+def problem(error: HTTPException) -> BaseResponse:
+    """Return *error* as a problem."""
     response = error.get_response()  # keeps what belongs to the status, such as Allow
     document: dict[str, Any] = {
         "type": "about:blank",

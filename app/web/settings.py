@@ -44,6 +44,17 @@ class Settings:
     sequence_max_bytes: int = _number(
         64 * 2**20, 0, 2**30, "how much of the sequence's text Redis keeps from its beginning, in bytes (0: none)"
     )
+    job_max_index: int = _number(200_000_000, 10_000, 1_000_000_000, "largest index that a job calculates")
+    job_max_bytes: int = _number(64 * 2**20, 2**20, 2**29, "largest result of a job before compression, in bytes")
+    short_job_max_index: int = _number(30_000_000, 0, 1_000_000_000, "largest index of a job in the short queue")
+    short_job_max_bytes: int = _number(
+        16 * 2**20, 0, 2**29, "largest result of a job in the short queue, before compression, in bytes"
+    )
+    job_backlog: int = _number(1_000, 1, 100_000, "most jobs that wait; beyond them new ones are refused")
+    job_expiry: int = _number(86_400, 60, 31_536_000, "how long a job and its result are kept once ended, in seconds")
+    job_time_limit: int = _number(600, 1, 86_400, "longest time that a job may take, in seconds")
+    job_attempts: int = _number(3, 1, 10, "how often a job is begun before it fails, as its workers die")
+    job_lease: float = _number(10.0, 1.0, 600.0, "how long a job stays with a worker that gives no sign, in seconds")
     log_level: str = _choice("INFO", ("DEBUG", "INFO", "WARNING", "ERROR"), "least severe log lines written")
     redis_url: str | None = field(
         default=None,
@@ -51,7 +62,7 @@ class Settings:
         metadata={
             "variable": "REDIS_URL",
             "form": "redis://, rediss:// or unix://",
-            "meaning": "the Redis that keeps finished bodies; unset: none",
+            "meaning": "the Redis for what is shared, and for jobs; unset: neither",
         },
     )
 

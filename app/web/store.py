@@ -11,6 +11,7 @@ import redis
 
 from fibonacci import LARGEST_INDEX, decimal_text
 from web import chunks
+from web.answers import Source
 from web.chunks import CHUNK_BYTES, SEPARATOR
 from web.compression import Deflated, deflate
 from web.connection import Memory, is_wrong_type
@@ -33,11 +34,8 @@ SEQUENCE_KEY = f"fibonacci:{CODE_VERSION}:sequence"
 APPEND = files("web").joinpath("lua/append.lua").read_text()
 
 
-class Store(Protocol):
-    """What the resources ask of a store."""
-
-    def compressed(self, document: Document, tag: str) -> bytes:
-        """Return the body of *document*, whose entity tag is *tag*, as a gzip member."""
+class Store(Source, Protocol):
+    """Where bodies come from, with something behind it that may fail."""
 
     def health(self) -> dict[str, object]:
         """Return ``status`` ("up", "read-only", "down" or "off") with ``latency_ms`` or ``error``."""
@@ -53,6 +51,9 @@ class NoStore:
 
     def compressed(self, document: Document, tag: str) -> bytes:
         return _calculated(document)
+
+    def plain(self, document: Document) -> Iterator[bytes]:
+        return document.chunks()
 
     def health(self) -> dict[str, object]:
         return {"status": "off"}
@@ -80,6 +81,10 @@ class RedisStore:
             body = _calculated(document)
             self._bodies.keep(tag, body)
         return body
+
+    def plain(self, document: Document) -> Iterator[bytes]:
+        # Nothing is kept plain. Nor is it asked for much: nginx unpacks the compressed body.
+        return document.chunks()
 
     def health(self) -> dict[str, object]:
         return self._memory.health()

@@ -26,12 +26,21 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "FIBONACCI_CACHE_EXPIRY": "60",
         "FIBONACCI_CACHE_MAX_BYTES": "2048",
         "FIBONACCI_SEQUENCE_MAX_BYTES": "0",
+        "FIBONACCI_JOB_MAX_INDEX": "300000",
+        "FIBONACCI_JOB_MAX_BYTES": "1048577",
+        "FIBONACCI_SHORT_JOB_MAX_INDEX": "1",
+        "FIBONACCI_SHORT_JOB_MAX_BYTES": "2",
+        "FIBONACCI_JOB_BACKLOG": "3",
+        "FIBONACCI_JOB_EXPIRY": "61",
+        "FIBONACCI_JOB_TIME_LIMIT": "5",
+        "FIBONACCI_JOB_ATTEMPTS": "6",
+        "FIBONACCI_JOB_LEASE": "7.5",
         "FIBONACCI_LOG_LEVEL": "ERROR",
         "REDIS_URL": "redis://app:pw@127.0.0.1:6379/0",
     }
     assert set(environment) == {variable(setting) for setting in fields(Settings)}
-    expected = Settings(500, 2_000_000, 20_000, 1.0, 2.5, 60, 0, 2_048, "ERROR", environment["REDIS_URL"])
-    assert from_environment(environment) == expected
+    values = (500, 2_000_000, 20_000, 1.0, 2.5, 60, 2_048, 0, 300_000, 1_048_577, 1, 2, 3, 61, 5, 6, 7.5, "ERROR")
+    assert from_environment(environment) == Settings(*values, environment["REDIS_URL"])
 
 
 @pytest.mark.parametrize("setting", NUMBERS, ids=lambda setting: setting.name)

@@ -60,9 +60,9 @@ def calculations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     for module in (chunks, store):
         original = module.decimal_text
 
-        def counted(start: int, *arguments: Any, original: Any = original) -> Iterator[bytes]:
+        def counted(start: int, *arguments: Any, original: Any = original, **options: Any) -> Iterator[bytes]:
             begun.append(start)
-            result: Iterator[bytes] = original(start, *arguments)
+            result: Iterator[bytes] = original(start, *arguments, **options)
             return result
 
         monkeypatch.setattr(module, "decimal_text", counted)

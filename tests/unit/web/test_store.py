@@ -27,9 +27,9 @@ def calculations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     made: list[int] = []
     original = chunks.decimal_text
 
-    def counted(start: int, *arguments: Any) -> Iterator[bytes]:
+    def counted(start: int, *arguments: Any, **options: Any) -> Iterator[bytes]:
         made.append(start)
-        return original(start, *arguments)
+        return original(start, *arguments, **options)
 
     monkeypatch.setattr(chunks, "decimal_text", counted)
     monkeypatch.setattr(store, "decimal_text", counted)

@@ -1,0 +1,68 @@
+"""The queue in Redis, by Celery: how a worker is told of a job."""
+
+import logging
+
+from celery import Celery
+from kombu import Queue
+from kombu.exceptions import OperationalError
+
+from web.jobstore import LONG, PRIORITIES
+from web.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+KEY_PREFIX = "fibonacci:celery:"
+TASK = "calculate"
+
+
+def make(settings: Settings) -> Celery:
+    """Return the Celery application, without tasks: what both ends of the queue agree on."""
+    app = Celery("fibonacci", broker=settings.redis_url, set_as_current=False)
+    app.conf.update(
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "global_keyprefix": KEY_PREFIX,
+            "queue_order_strategy": "priority",  # queues in the order that the worker is given them
+            "priority_steps": [0],
+            # Longer than any job, lest a message be given out twice while the first one is at work.
+            "visibility_timeout": settings.job_time_limit * 2,
+        },
+        task_queues=[Queue(name) for name in PRIORITIES],
+        task_default_queue=LONG,
+        task_create_missing_queues=False,
+        task_serializer="json",
+        accept_content=["json"],
+        # The result is the job's, in our own keys; see docs/decisions/jobs.rst.
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_soft_time_limit=settings.job_time_limit,
+        # A multiplication of millions of digits hears no signal before its end.
+        task_time_limit=settings.job_time_limit + 30,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+    )
+    return app
+
+
+def make_sender(settings: Settings) -> Celery:
+    """Return the application for a process that only sends: it would rather fail than wait."""
+    app = make(settings)
+    app.conf.broker_transport_options |= {
+        "socket_timeout": settings.redis_timeout,
+        "socket_connect_timeout": settings.redis_timeout,
+        "retry_on_timeout": False,
+    }
+    app.conf.broker_connection_timeout = settings.redis_timeout
+    return app
+
+
+def tell(app: Celery, id: str, queue: str) -> None:
+    """Send the message that job *id* waits in *queue*."""
+    try:
+        app.send_task(TASK, args=(id,), task_id=id, queue=queue, retry=False)
+    except OperationalError as error:
+        # The job is queued all the same: the workers' sweep finds it.
+        logger.warning("no worker could be told of the job", extra={"job": id, "error": type(error).__name__})
