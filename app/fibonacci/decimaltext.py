@@ -9,6 +9,9 @@ from fibonacci.resuming import require_consecutive
 from fibonacci.sequence import LARGEST_INDEX
 from fibonacci.walk import following
 
+# What short terms are joined to, as a part of a chunk: small enough for the processor's first cache.
+PIECES = 16
+
 
 def terms_text(
     start: int, count: int, resume: tuple[bytes, bytes] | None = None, progress: Progress | None = None
@@ -49,7 +52,8 @@ def decimal_text(
     require_natural("chunk_size", chunk_size)
     if chunk_size == 0:
         raise ValueError("chunk_size must be at least 1")
-    return _chunks(terms_text(start, count, resume, progress), separator, chunk_size)
+    pieces = _pieces(terms_text(start, count, resume, progress), separator, chunk_size // PIECES)
+    return _chunks(pieces, chunk_size)
 
 
 def _terms(start: int, count: int, resume: tuple[bytes, bytes] | None, progress: Progress | None) -> Iterator[bytes]:
@@ -74,19 +78,35 @@ def _terms(start: int, count: int, resume: tuple[bytes, bytes] | None, progress:
     yield from walk
 
 
-def _chunks(terms: Iterator[bytes], separator: bytes, chunk_size: int) -> Iterator[bytes]:
-    # Short terms are joined as many at once as fill a chunk: to handle each alone costs more than to calculate it.
-    pieces: list[bytes] = []
-    size = 1
-    while batch := list(islice(terms, size)):
+def _pieces(terms: Iterator[bytes], separator: bytes, size: int) -> Iterator[bytes]:
+    """Yield what the text consists of, in pieces of about *size* bytes as long as terms are shorter."""
+    # Short terms are joined, as many as the size takes: to handle each costs more than to calculate it.
+    number = 1
+    before = b""
+    while batch := list(islice(terms, number)):
+        if before:
+            yield before
+        before = separator
         # At most twice as many as in the last batch: these terms are longer.
-        size = min(2 * size, max(1, chunk_size // (len(batch[-1]) + len(separator))))
-        text = separator.join(pieces + batch)
+        number = min(2 * number, max(1, size // (len(batch[-1]) + len(separator))))
+        text = separator.join(batch)
         del batch
-        end = len(text) - len(text) % chunk_size
-        for begin in range(0, end, chunk_size):
-            yield text[begin : begin + chunk_size]
-        pieces = [text[end:]]
-        del text
-    if any(pieces):
-        yield pieces[0]
+        yield text
+
+
+def _chunks(pieces: Iterator[bytes], chunk_size: int) -> Iterator[bytes]:
+    waiting: list[bytes] = []
+    missing = chunk_size
+    for piece in pieces:
+        begin, length = 0, len(piece)
+        while length - begin >= missing:
+            waiting.append(piece[begin : begin + missing])
+            begin += missing
+            missing = chunk_size
+            yield b"".join(waiting)
+            waiting.clear()
+        if begin < length:
+            waiting.append(piece[begin:])
+            missing -= length - begin
+    if waiting:
+        yield b"".join(waiting)
