@@ -1,77 +1,112 @@
-"""The terms as decimal text, without the quadratic conversion of integers.
-
-``decimal`` keeps its numbers in base 10**19, so that its text costs linear time, whereas ``str(int)`` is quadratic
-and refuses above 4,300 digits, first at F(20578).
-"""
+"""The terms as decimal text, at a cost linear in their digits."""
 
 from collections.abc import Iterator
-from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, Overflow, Rounded
+from itertools import islice
 
 from fibonacci.checks import require_natural
+from fibonacci.jump import Progress, pair_text, term_text
+from fibonacci.resuming import require_consecutive
 from fibonacci.sequence import LARGEST_INDEX
+from fibonacci.walk import following
+
+# What short terms are joined to, as a part of a chunk: small enough for the processor's first cache.
+PIECES = 16
 
 
-def decimal_text(start: int, count: int, separator: bytes = b"\n", chunk_size: int = 65536) -> Iterator[bytes]:
-    """Return the decimal text of F(start) … F(start + count - 1) as chunks of bytes.
+def terms_text(
+    start: int, count: int, resume: tuple[bytes, bytes] | None = None, progress: Progress | None = None
+) -> Iterator[bytes]:
+    """Return the decimal text of each of F(start) … F(start + count - 1). Memory: a few terms, whatever *count*.
 
-    *separator* stands between terms, not after the last. Every chunk has *chunk_size* bytes, but the last, which
-    has from 1 to *chunk_size*; no terms, no chunk. Memory: a few terms and one chunk, whatever *count*.
+    *resume* is the pair of the texts of F(start - 2) and F(start - 1): with it the walk goes on from there, where it
+    otherwise jumps to *start* first. It is checked as ``require_consecutive`` says, well enough for what a disk or
+    a network may do to it.
 
-    Raises ValueError, at the call, for a negative number, a chunk size below 1 or a term above LARGEST_INDEX.
+    *progress* is called while the jump is under way with the share of it that is done, by what it costs: never less
+    than before, and 1.0 when the first term is ready. An exception that it raises ends the jump and goes to the caller.
+
+    Raises ValueError, at the call, for a negative number, a term above LARGEST_INDEX or a *resume* that is none.
     """
     require_natural("start", start, LARGEST_INDEX)
     require_natural("count", count, LARGEST_INDEX + 1 - start)
+    if resume is not None:
+        require_consecutive(start, resume)
+    return _terms(start, count, resume, progress)
+
+
+def decimal_text(
+    start: int,
+    count: int,
+    separator: bytes = b"\n",
+    chunk_size: int = 65536,
+    resume: tuple[bytes, bytes] | None = None,
+    progress: Progress | None = None,
+) -> Iterator[bytes]:
+    """Return the decimal text of F(start) … F(start + count - 1) as chunks of bytes.
+
+    *separator* stands between terms, not after the last. Every chunk has *chunk_size* bytes, but the last, which
+    has from 1 to *chunk_size*; no terms, no chunk. Memory: a few terms and a few chunks, whatever *count*.
+
+    *resume* and *progress* are those of ``terms_text``. Raises ValueError as it does, and for a chunk size below 1.
+    """
     require_natural("chunk_size", chunk_size)
     if chunk_size == 0:
         raise ValueError("chunk_size must be at least 1")
-    return _chunks(start, count, separator, chunk_size)
+    pieces = _pieces(terms_text(start, count, resume, progress), separator, chunk_size // PIECES)
+    return _chunks(pieces, chunk_size)
 
 
-def _chunks(start: int, count: int, separator: bytes, chunk_size: int) -> Iterator[bytes]:
-    buffer = bytearray()
-    for position, term in enumerate(_terms(start, count)):
-        if position:
-            buffer += separator
-        buffer += str(term).encode("ascii")
-        while len(buffer) >= chunk_size:
-            yield bytes(buffer[:chunk_size])
-            del buffer[:chunk_size]
-    if buffer:
-        yield bytes(buffer)
-
-
-def _terms(start: int, count: int) -> Iterator[Decimal]:
+def _terms(start: int, count: int, resume: tuple[bytes, bytes] | None, progress: Progress | None) -> Iterator[bytes]:
+    tell = progress or (lambda share: None)
     if count == 0:
         return
-    # A context of its own, used only by its methods: the thread's context belongs to the caller, and a
-    # localcontext() in a generator would leak into the caller at each yield.
-    context = exact_context()
-    current, future = decimal_pair(start, context)
-    yield future
-    for _ in range(count - 1):
-        current, future = future, context.add(current, future)
-        yield future
+    if resume is None and count == 1:
+        term = term_text(start, progress)
+        tell(1.0)
+        yield term
+        return
+    if resume is None:
+        pair = pair_text(start, progress)
+        tell(1.0)
+        yield from pair
+        start, count = start + 2, count - 2
+    else:
+        pair = resume
+        tell(1.0)
+    walk = following(start, count, *pair)
+    del pair, resume  # the walk goes without them; of terms with millions of digits each copy counts
+    yield from walk
 
 
-def exact_context() -> Context:
-    """Return a context in which integer arithmetic is exact or raises; the default one rounds silently."""
-    return Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[Inexact, Rounded, Overflow, InvalidOperation])
+def _pieces(terms: Iterator[bytes], separator: bytes, size: int) -> Iterator[bytes]:
+    """Yield what the text consists of, in pieces of about *size* bytes as long as terms are shorter."""
+    # Short terms are joined, as many as the size takes: to handle each costs more than to calculate it.
+    number = 1
+    before = b""
+    while batch := list(islice(terms, number)):
+        if before:
+            yield before
+        before = separator
+        # At most twice as many as in the last batch: these terms are longer.
+        number = min(2 * number, max(1, size // (len(batch[-1]) + len(separator))))
+        text = separator.join(batch)
+        del batch
+        yield text
 
 
-def decimal_pair(n: int, context: Context) -> tuple[Decimal, Decimal]:
-    """Return (F(n - 1), F(n)) for n >= 0, with F(-1) = 1, by fast doubling with two squarings for each bit of *n*.
-
-    The identities are those of the GMP manual, chapter "Fibonacci Numbers Algorithm":
-    F(2k + 1) = 4 F(k)^2 - F(k - 1)^2 + 2 (-1)^k and F(2k - 1) = F(k)^2 + F(k - 1)^2.
-    """
-    previous, this = Decimal(1), Decimal(0)
-    k = 0
-    for bit in format(n, "b"):
-        square, previous_square = context.multiply(this, this), context.multiply(previous, previous)
-        sign = Decimal(-2 if k % 2 else 2)
-        above = context.add(context.subtract(context.multiply(Decimal(4), square), previous_square), sign)
-        below = context.add(square, previous_square)
-        middle = context.subtract(above, below)
-        k = 2 * k + int(bit)
-        previous, this = (middle, above) if bit == "1" else (below, middle)
-    return previous, this
+def _chunks(pieces: Iterator[bytes], chunk_size: int) -> Iterator[bytes]:
+    waiting: list[bytes] = []
+    missing = chunk_size
+    for piece in pieces:
+        begin, length = 0, len(piece)
+        while length - begin >= missing:
+            waiting.append(piece[begin : begin + missing])
+            begin += missing
+            missing = chunk_size
+            yield b"".join(waiting)
+            waiting.clear()
+        if begin < length:
+            waiting.append(piece[begin:])
+            missing -= length - begin
+    if waiting:
+        yield b"".join(waiting)
