@@ -4,7 +4,14 @@ import json
 from typing import Any
 
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge, ServiceUnavailable, UnsupportedMediaType
+from werkzeug.exceptions import (
+    BadRequest,
+    LengthRequired,
+    NotFound,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+    UnsupportedMediaType,
+)
 
 from fibonacci import digits
 from web import later
@@ -89,8 +96,10 @@ def _range_asked_for(settings: Settings) -> tuple[int, int]:
     """Return start and count that the request's body asks for; raise what is wrong with it."""
     if request.mimetype != "application/json":
         raise UnsupportedMediaType('The body must be application/json, such as {"n": 20000000}.')
-    if request.content_length is None or request.content_length > MAX_BODY_BYTES:
-        raise RequestEntityTooLarge(f"The body must say its length, of {MAX_BODY_BYTES} bytes at the most.")
+    if "Transfer-Encoding" in request.headers:
+        raise LengthRequired("The body must come with its length.")
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise RequestEntityTooLarge(f"The body may have {MAX_BODY_BYTES} bytes at the most.")
     members = _members(request.get_data())
     known = ("n",) if "n" in members else ("start", "count")
     for name in known:

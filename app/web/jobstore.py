@@ -17,7 +17,7 @@ import redis
 
 from web import chunks
 from web.compression import Deflated
-from web.connection import connect, reason
+from web.connection import connect, is_wrong_type, reason
 from web.settings import Settings
 from web.store import decode, encode
 
@@ -157,8 +157,7 @@ class Jobs:
         lengths = [end - begin for begin, end in zip(begins, [*begins[1:], whole.stop], strict=True)]
         first = (wanted.start // chunks.CHUNK_BYTES) - (whole.start // chunks.CHUNK_BYTES)
         last = ((wanted.stop - 1) // chunks.CHUNK_BYTES) - (whole.start // chunks.CHUNK_BYTES)
-        with _available():
-            entries: Any = self._redis.lrange(f"{PREFIX}:result:{id}", first, last)
+        entries = self._entries(id, first, last)
         numbers = range(first, last + 1)
         found = [decode(number, entry, lengths[number]) for number, entry in zip(numbers, entries, strict=False)]
         if len(found) < len(numbers) or None in found:
@@ -167,6 +166,16 @@ class Jobs:
             return None
         stretches = [stretch for stretch in found if stretch is not None]
         return list(chunks.slice_of(stretches, begins[first], wanted))
+
+    def _entries(self, id: str, first: int, last: int) -> list[bytes]:
+        with _available():
+            try:
+                entries: Any = self._redis.lrange(f"{PREFIX}:result:{id}", first, last)
+            except redis.ResponseError as error:
+                if not is_wrong_type(error):
+                    raise
+                return []  # as good as none
+        return list(entries)
 
     # What a worker does.
 

@@ -30,7 +30,7 @@ class NotYetError(Exception):
 
 
 class Results:
-    """The source of bodies with a job's result as terms; where there is none, it queues the job and raises NotYetError."""
+    """Bodies whose terms a job's result has; where there is none, the job is queued, and NotYetError raised."""
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs

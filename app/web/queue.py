@@ -17,14 +17,14 @@ TASK = "calculate"
 
 def make(settings: Settings) -> Celery:
     """Return the Celery application, without tasks: what both ends of the queue agree on."""
-    app = Celery("fibonacci", broker=settings.redis_url, set_as_current=False)
+    app = Celery("fibonacci", broker=_broker(str(settings.redis_url)), set_as_current=False)
     app.conf.update(
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options={
             "global_keyprefix": KEY_PREFIX,
-            "queue_order_strategy": "priority",  # queues in the order that the worker is given them
-            "priority_steps": [0],
+            # By messages: the order of a worker's queues is left to chance, whatever queue_order_strategy says.
+            "priority_steps": sorted(PRIORITIES.values()),
             # Longer than any job, lest a message be given out twice while the first one is at work.
             "visibility_timeout": settings.job_time_limit * 2,
         },
@@ -47,6 +47,13 @@ def make(settings: Settings) -> Celery:
     return app
 
 
+def _broker(url: str) -> str:
+    """Return *url* as Celery spells it: a socket of this host is another scheme there."""
+    if not url.startswith("unix://"):
+        return url
+    return url.replace("unix://", "redis+socket://", 1).replace("db=", "virtual_host=")
+
+
 def make_sender(settings: Settings) -> Celery:
     """Return the application for a process that only sends: it would rather fail than wait."""
     app = make(settings)
@@ -62,7 +69,7 @@ def make_sender(settings: Settings) -> Celery:
 def tell(app: Celery, id: str, queue: str) -> None:
     """Send the message that job *id* waits in *queue*."""
     try:
-        app.send_task(TASK, args=(id,), task_id=id, queue=queue, retry=False)
+        app.send_task(TASK, args=(id,), task_id=id, queue=queue, priority=PRIORITIES[queue], retry=False)
     except OperationalError as error:
         # The job is queued all the same: the workers' sweep finds it.
         logger.warning("no worker could be told of the job", extra={"job": id, "error": type(error).__name__})
