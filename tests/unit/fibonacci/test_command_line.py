@@ -102,6 +102,19 @@ def test_wrong_arguments_end_with_2_and_name_the_bounds(arguments: list[str], re
     assert "Traceback" not in done.stderr
 
 
+def test_examples_of_the_readme_print_what_it_says() -> None:
+    lines = [line.strip() for line in (APP / "README.rst").read_text().splitlines()]
+    first = next(number for number, line in enumerate(lines) if line.startswith("$ python -m fibonacci"))
+    examples = lines[first : lines.index("", first)]
+    command = "\n".join(line.removeprefix("$ ") for line in examples if line.startswith("$ "))
+    function = f'python() {{ "{sys.executable}" "$@"; }}\n'
+    done = subprocess.run(
+        ["bash", "-c", function + command], cwd=APP, capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+    assert done.stdout.splitlines() == [line for line in examples if not line.startswith("$ ")]
+    assert len(examples) >= 6
+
+
 def test_help_names_every_option() -> None:
     told = printed("--help")
     assert all(option in told for option in ("--start", "--count", "--format", "text", "json", "ndjson"))
