@@ -9,7 +9,6 @@ from itertools import islice
 from time import process_time
 
 import gmpy2
-
 from tests.bench.tables import Comparison, Run, Table, duration, medians, ratios
 
 from fibonacci import decimal_text

@@ -7,16 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import gmpy2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import fibonacci
 from fibonacci import LARGEST_INDEX, decimal_text, digits, terms_text
-from oracle import by_loop, by_matrix
+from fibonacci.jump import DECIMAL_JUMP_FROM
+from oracle import by_loop, by_matrix, text_of
 
 # CPython refuses str(int) beyond 4,300 digits, first for this term.
 FIRST_BEYOND_DIGIT_LIMIT = 20_578
+
+TEXTS = [text_of(term) for term in by_loop(4_060)]
 
 APP = Path(fibonacci.__file__).parent.parent
 
@@ -41,7 +45,7 @@ def integer(text: str) -> int:
     st.one_of(st.integers(1, 200), st.sampled_from([1, 4_095, 4_096, 4_097, 65_536, 10**12])),
 )
 def test_text_agrees_with_oracle(start: int, count: int, separator: bytes, chunk_size: int) -> None:
-    expected = separator.join(b"%d" % term for term in by_loop(start + count)[start : start + count])
+    expected = separator.join(TEXTS[start : start + count])
     assert b"".join(decimal_text(start, count, separator, chunk_size)) == expected
 
 
@@ -150,16 +154,20 @@ def test_last_term_of_all_has_none_after_it_to_calculate() -> None:
         terms_text(LARGEST_INDEX, 2)
 
 
-def test_context_of_the_caller_neither_matters_nor_changes() -> None:
-    with decimal.localcontext(prec=3, rounding=decimal.ROUND_UP) as context:
-        chunks = decimal_text(500, 3, chunk_size=10)
+@pytest.mark.parametrize("start", [500, 1_000, 4_500, DECIMAL_JUMP_FROM])
+def test_contexts_of_the_caller_neither_matter_nor_change(start: int) -> None:
+    expected = b"\n".join(terms_text(start, 3))
+    with decimal.localcontext(prec=3, rounding=decimal.ROUND_UP) as context, gmpy2.context(precision=5) as other:
+        chunks = decimal_text(start, 3, chunk_size=10)
         text = next(chunks)
         assert decimal.getcontext() is context
         assert context.prec == 3
+        assert gmpy2.get_context().precision == 5
         text += b"".join(chunks)
         assert not any(context.flags.values())
+        assert not other.inexact
         assert decimal.Decimal(1) / decimal.Decimal(3) == decimal.Decimal("0.334")
-    assert text == b"\n".join(b"%d" % term for term in by_loop(503)[500:])
+    assert text == expected
 
 
 def test_interleaved_and_concurrent_walks_do_not_disturb_each_other() -> None:
