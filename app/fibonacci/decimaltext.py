@@ -9,8 +9,8 @@ from fibonacci.resuming import require_consecutive
 from fibonacci.sequence import LARGEST_INDEX
 from fibonacci.walk import following
 
-# What short terms are joined to, as a part of a chunk: small enough for the processor's first cache.
-PIECES = 16
+# Short terms are joined to pieces of this part of a chunk: measured; with more pieces each costs more than it saves.
+PIECES = 2
 
 
 def terms_text(

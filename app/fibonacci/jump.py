@@ -13,8 +13,9 @@ Progress = Callable[[float], object]
 # numbers are decimal from the start, and which can tell how far it is. docs/performance.rst has the measured table.
 DECIMAL_JUMP_FROM = 2_000_000
 
-# What the parts of a jump cost, in units of a digit of the factors: a product takes three transforms, a square two.
-SQUARE, PRODUCT = 2, 3
+# What the parts of a jump to an index cost, for each 1 of the index: a product takes three transforms of its factors, a
+# square two. The text was measured.
+SQUARE, PRODUCT, TEXT = 2.0, 3.0, 0.2
 
 
 def term_text(n: int, progress: Progress | None = None) -> bytes:
@@ -44,12 +45,13 @@ def term_by_decimal(n: int, progress: Progress | None = None) -> bytes:
     With L(k) = 2 F(k - 1) + F(k): F(2k) = F(k) L(k) and F(2k + 1) = F(k + 1) L(k) - (-1)^k.
     """
     context, half = exact_context(), n // 2
-    meter = Meter(progress, doubling_cost(half) + PRODUCT * half)
+    meter = Meter(progress, doubling_cost(half) + PRODUCT * half + TEXT * n)
     previous, this = doubled(half, context, meter)
     lucas = context.add(context.add(previous, previous), this)
     factor = context.add(previous, this) if n % 2 else this
     del previous, this  # of a term with millions of digits each copy counts
     term = context.multiply(factor, lucas)
+    meter.spend(PRODUCT * half)
     del factor, lucas
     if n % 2:
         term = context.add(term, Decimal(1 if half % 2 else -1))
@@ -58,7 +60,7 @@ def term_by_decimal(n: int, progress: Progress | None = None) -> bytes:
 
 def pair_by_decimal(n: int, progress: Progress | None = None) -> tuple[bytes, bytes]:
     """Return the texts of F(n) and F(n + 1), for n >= 0."""
-    meter = Meter(progress, doubling_cost(n + 1))
+    meter = Meter(progress, doubling_cost(n + 1) + 2 * TEXT * n)
     this, following = doubled(n + 1, exact_context(), meter)
     first = str(this).encode()
     del this
@@ -89,7 +91,7 @@ def doubled(n: int, context: Context, meter: "Meter") -> tuple[Decimal, Decimal]
     return previous, this
 
 
-def doubling_cost(n: int) -> int:
+def doubling_cost(n: int) -> float:
     """Return what ``doubled(n, …)`` spends."""
     return sum(2 * SQUARE * (n >> shift) for shift in range(1, n.bit_length() + 1))
 
@@ -97,12 +99,12 @@ def doubling_cost(n: int) -> int:
 class Meter:
     """Tells *progress* what share of *total* has been spent."""
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
+    def __init__(self, progress: Progress | None, total: float) -> None:
         self._progress = progress
         self._total = total
-        self._spent = 0
+        self._spent = 0.0
 
-    def spend(self, cost: int) -> None:
+    def spend(self, cost: float) -> None:
         """Add *cost* to what has been spent, and tell."""
         self._spent += cost
         if self._progress and cost:

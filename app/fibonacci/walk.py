@@ -12,10 +12,10 @@ from gmpy2 import fma, mpz
 
 from fibonacci.exact import exact_context
 
-# Where the ways cross, by index. Up to here converting a Python integer, quadratic in its length, is cheaper than
-# anything else (150 digits).
-DECIMAL_FROM = 700
-# From here the digits, not the calls, are the cost (600 digits), and packed digits have the least for each.
+# Where the ways cross, by index. Up to here (125 digits) a Python integer is converted sooner than anything else is
+# called, though that is quadratic in its length.
+DECIMAL_FROM = 600
+# From here (606 digits) the digits are the cost, not the calls, and packed ones cost least.
 PACKED_FROM = 2_900
 
 # Packed integers of 6s and 1s are made for terms longer by this share, so that they are made seldom.

@@ -1,19 +1,28 @@
 """The decimal text of consecutive terms: right, bounded, and without traces in the caller's decimal context."""
 
 import decimal
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import gmpy2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fibonacci import LARGEST_INDEX, decimal_text, digits
-from oracle import by_loop, by_matrix
+import fibonacci
+from fibonacci import LARGEST_INDEX, decimal_text, digits, terms_text
+from fibonacci.jump import DECIMAL_JUMP_FROM
+from oracle import by_loop, by_matrix, text_of
 
 # CPython refuses str(int) beyond 4,300 digits, first for this term.
 FIRST_BEYOND_DIGIT_LIMIT = 20_578
+
+TEXTS = [text_of(term) for term in by_loop(4_060)]
+
+APP = Path(fibonacci.__file__).parent.parent
 
 
 def one(n: int) -> str:
@@ -29,9 +38,14 @@ def integer(text: str) -> int:
     return value
 
 
-@given(st.integers(0, 2_000), st.integers(0, 40), st.sampled_from([b"\n", b'","', b"", b", "]), st.integers(1, 200))
+@given(
+    st.integers(0, 4_000),
+    st.integers(0, 60),
+    st.sampled_from([b"\n", b'","', b"", b", ", b"-" * 5_000]),
+    st.one_of(st.integers(1, 200), st.sampled_from([1, 4_095, 4_096, 4_097, 65_536, 10**12])),
+)
 def test_text_agrees_with_oracle(start: int, count: int, separator: bytes, chunk_size: int) -> None:
-    expected = separator.join(b"%d" % term for term in by_loop(start + count)[start:])
+    expected = separator.join(TEXTS[start : start + count])
     assert b"".join(decimal_text(start, count, separator, chunk_size)) == expected
 
 
@@ -40,6 +54,42 @@ def test_every_chunk_is_full_but_the_last(start: int, count: int, chunk_size: in
     sizes = [len(chunk) for chunk in decimal_text(start, count, chunk_size=chunk_size)]
     assert all(size == chunk_size for size in sizes[:-1])
     assert all(1 <= size <= chunk_size for size in sizes[-1:])
+
+
+@pytest.mark.parametrize("separator", [b"", b"\n", b'","', b"-" * 100_000])
+@pytest.mark.parametrize("chunk_size", [1_001, 65_536, 10**9])
+def test_chunks_over_every_length_of_term_are_the_terms_joined(separator: bytes, chunk_size: int) -> None:
+    # From terms of which thousands fit into a chunk to terms longer than one.
+    for start, count in ((0, 3_000), (29_990, 12), (600_000, 3)):
+        expected = separator.join(terms_text(start, count))
+        chunks = list(decimal_text(start, count, separator, chunk_size))
+        assert b"".join(chunks) == expected
+        assert {len(chunk) for chunk in chunks[:-1]} <= {chunk_size}
+        assert 1 <= len(chunks[-1]) <= chunk_size
+
+
+# In a process of its own: tracemalloc does not see what GMP allocates.
+PEAK = """
+import resource, sys
+from fibonacci import decimal_text, terms_text
+start, count = int(sys.argv[2]), int(sys.argv[3])
+size = sum(map(len, {"terms": terms_text, "chunks": decimal_text}[sys.argv[1]](start, count)))
+print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.parametrize("form", ["terms", "chunks"])
+@pytest.mark.parametrize(("start", "count"), [(0, 20_000), (100_000, 2_000), (1_000_000, 150)])
+def test_memory_does_not_grow_with_the_number_of_terms(form: str, start: int, count: int) -> None:
+    def peak(count: int) -> tuple[int, int]:
+        command = [sys.executable, "-c", PEAK, form, str(start), str(count)]
+        told = subprocess.run(command, cwd=APP, check=True, capture_output=True, text=True).stdout
+        size, memory = map(int, told.split())
+        return size, memory
+
+    (_, few), (size, many) = peak(3), peak(count)
+    assert size > 30_000_000
+    assert many - few < 8_000_000
 
 
 def test_long_term_comes_in_bounded_chunks() -> None:
@@ -92,18 +142,32 @@ def test_no_terms_give_no_chunk() -> None:
 def test_wrong_argument_is_refused_at_the_call(arguments: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         decimal_text(*arguments)
+    if len(arguments) == 2:
+        with pytest.raises(ValueError, match=reason):
+            terms_text(*arguments)
 
 
-def test_context_of_the_caller_neither_matters_nor_changes() -> None:
-    with decimal.localcontext(prec=3, rounding=decimal.ROUND_UP) as context:
-        chunks = decimal_text(500, 3, chunk_size=10)
+def test_last_term_of_all_has_none_after_it_to_calculate() -> None:
+    # At the call only: the term itself would take minutes.
+    terms_text(LARGEST_INDEX, 1)
+    with pytest.raises(ValueError, match="count must be at most 1"):
+        terms_text(LARGEST_INDEX, 2)
+
+
+@pytest.mark.parametrize("start", [500, 1_000, 4_500, DECIMAL_JUMP_FROM])
+def test_contexts_of_the_caller_neither_matter_nor_change(start: int) -> None:
+    expected = b"\n".join(terms_text(start, 3))
+    with decimal.localcontext(prec=3, rounding=decimal.ROUND_UP) as context, gmpy2.context(precision=5) as other:
+        chunks = decimal_text(start, 3, chunk_size=10)
         text = next(chunks)
         assert decimal.getcontext() is context
         assert context.prec == 3
+        assert gmpy2.get_context().precision == 5
         text += b"".join(chunks)
         assert not any(context.flags.values())
+        assert not other.inexact
         assert decimal.Decimal(1) / decimal.Decimal(3) == decimal.Decimal("0.334")
-    assert text == b"\n".join(b"%d" % term for term in by_loop(503)[500:])
+    assert text == expected
 
 
 def test_interleaved_and_concurrent_walks_do_not_disturb_each_other() -> None:
