@@ -44,6 +44,10 @@ class Settings:
         16 * 2**10, 0, 2**30, "smallest body kept in Redis, measured before compression, in bytes"
     )
     cache_max_bytes: int = _number(16 * 2**20, 1_024, 2**29, "largest entry kept in Redis, in bytes")
+    stream_connections: int = _number(400, 1, 10_000, "most websockets open in one process")
+    stream_batch_bytes: int = _number(64 * 2**10, 1_024, 2**20, "terms in one message of a websocket, in bytes")
+    stream_deadline: float = _number(30.0, 0.1, 3_600.0, "longest wait for a websocket to take 64 KiB, in seconds")
+    stream_ping: float = _number(60.0, 0.1, 3_600.0, "time between pings; five unanswered ones close, in seconds")
     log_level: str = _choice("INFO", ("DEBUG", "INFO", "WARNING", "ERROR"), "least severe log lines written")
     redis_url: str | None = field(
         default=None,

@@ -26,11 +26,16 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "FIBONACCI_CACHE_EXPIRY": "60",
         "FIBONACCI_CACHE_MIN_BYTES": "0",
         "FIBONACCI_CACHE_MAX_BYTES": "2048",
+        "FIBONACCI_STREAM_CONNECTIONS": "20",
+        "FIBONACCI_STREAM_BATCH_BYTES": "4096",
+        "FIBONACCI_STREAM_DEADLINE": "10",
+        "FIBONACCI_STREAM_PING": "0.5",
         "FIBONACCI_LOG_LEVEL": "ERROR",
         "REDIS_URL": "redis://app:pw@127.0.0.1:6379/0",
     }
     assert set(environment) == {variable(setting) for setting in fields(Settings)}
-    expected = Settings(500, 2_000_000, 20_000, 1.0, 2.5, 60, 0, 2_048, "ERROR", environment["REDIS_URL"])
+    cache, stream = (60, 0, 2_048), (20, 4_096, 10.0, 0.5)
+    expected = Settings(500, 2_000_000, 20_000, 1.0, 2.5, *cache, *stream, "ERROR", environment["REDIS_URL"])
     assert from_environment(environment) == expected
 
 
