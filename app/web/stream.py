@@ -108,7 +108,7 @@ def resource(settings: Settings) -> Blueprint:
     @blueprint.before_request
     def admit() -> None:
         """Refuse while there is still HTTP to do it in: flask-sock upgrades before it calls the view."""
-        if request.endpoint != f"{blueprint.name}.{stream.__name__}":
+        if not (request.url_rule and request.url_rule.websocket):
             return
         g.start, g.count = _parameters(settings.inline_limit)
         _require_handshake()

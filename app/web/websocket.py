@@ -78,6 +78,7 @@ class Websocket:
         self._stop = stop
         self._latest = math.inf  # when it must be over, once the server stops
         self._end: Ended | None = None  # heard within a frame: waits for the boundary
+        self._broken = False  # what comes in is no websocket's any more: no answer to our close can be told from it
         self._pong: bytes | None = None  # owed; only the last one, as RFC 6455, section 5.5.3, allows
         self._pinged = self._answered = time.monotonic()
         self._socket.setblocking(False)
@@ -106,13 +107,13 @@ class Websocket:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def _close(self, code: int, reason: str) -> None:
-        answers = self._protocol.state is ConnectionState.REMOTE_CLOSING
         self._latest = min(self._latest, time.monotonic() + CLOSING_SECONDS)
-        self._end = None
         self._write(self._protocol.send(CloseConnection(code, reason)))
-        while not answers and self._protocol.state is not ConnectionState.CLOSED:
+        while self._protocol.state is not ConnectionState.CLOSED:
             self._wait(select.POLLIN, math.inf)
             self._receive()
+            if self._broken:
+                return
 
     def _attend(self) -> None:
         """Do what is due between two frames."""
@@ -186,8 +187,8 @@ class Websocket:
         elif self._end:
             pass  # the first reason to end is the one given
         elif isinstance(event, CloseConnection):
-            left = self._protocol.state is not ConnectionState.OPEN
-            self._end = Ended("client left" if left else "protocol error", event.code)
+            self._broken = self._protocol.state is ConnectionState.OPEN
+            self._end = Ended("protocol error" if self._broken else "client left", event.code)
         elif isinstance(event, (TextMessage, BytesMessage)):
             self._end = Ended("unexpected message", UNSUPPORTED_DATA)
 
