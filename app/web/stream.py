@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, Response, g, request
@@ -64,23 +63,6 @@ class Streams:
         """Give the place back."""
         with self._lock:
             self.open -= 1
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Consecutive terms from F(start) on."""
-
-    start: int
-    terms: list[bytes]
-
-    @property
-    def next(self) -> int:
-        """The index after the last one."""
-        return self.start + len(self.terms)
-
-    def message(self) -> bytes:
-        """Return the JSON of the batch."""
-        return b'{"start":%d,"terms":["%b"]}' % (self.start, SEPARATOR.join(self.terms))
 
 
 def resource(settings: Settings) -> Blueprint:
@@ -142,9 +124,9 @@ def serve(websocket: Websocket, start: int, count: int, batch_bytes: int) -> Non
     following = start
     end = Ended("done", DONE)
     try:
-        for batch in batches(start, terms_text(start, count), batch_bytes):
-            websocket.send(batch.message())
-            following = batch.next
+        for after, text in batches(start, terms_text(start, count), batch_bytes):
+            websocket.send(text)
+            following = after
         websocket.send(json.dumps({"done": True, "next": following}, separators=(",", ":")).encode())
     except Ended as reason:
         end = reason
@@ -166,22 +148,29 @@ def serve(websocket: Websocket, start: int, count: int, batch_bytes: int) -> Non
     )
 
 
-def batches(start: int, terms: Iterator[bytes], batch_bytes: int) -> Iterator[Batch]:
-    """Divide *terms*, which begin with F(start), into batches of at most *batch_bytes*, or of one term.
+def batches(start: int, terms: Iterator[bytes], batch_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Yield messages of at most *batch_bytes* of *terms*, which begin with F(start), or of a single larger term.
 
-    Memory: one batch, and the term that did not fit.
+    Before each comes the index that follows it. A message is all that is kept while its reader takes it, besides the
+    term that did not fit: there are hundreds of readers.
     """
     batch: list[bytes] = []
     size = 0
     for term in terms:
         if batch and size + len(term) > batch_bytes:
-            yield Batch(start, batch)
-            start += len(batch)
+            following, text = start + len(batch), message(start, batch)
             batch, size = [], 0
+            yield following, text
+            start = following
         batch.append(term)
         size += len(term) + len(SEPARATOR)
     if batch:
-        yield Batch(start, batch)
+        yield start + len(batch), message(start, batch)
+
+
+def message(start: int, terms: list[bytes]) -> bytes:
+    """Return the JSON of *terms*, which begin with F(start)."""
+    return b'{"start":%d,"terms":["%b"]}' % (start, SEPARATOR.join(terms))
 
 
 def terms_text(start: int, count: int) -> Iterator[bytes]:

@@ -23,7 +23,7 @@ from fibonacci import decimal_text, xsequence
 from test_server import Server, free_port, running
 from web import create_stream_app
 from web.settings import Settings
-from web.stream import PATH, Batch, batches, terms_text
+from web.stream import PATH, batches, terms_text
 
 HANDSHAKE = {
     "Host": "x",
@@ -221,11 +221,13 @@ def test_terms_one_by_one_are_those_of_the_text() -> None:
 
 def test_batches_lose_nothing_and_hold_no_more_than_they_may() -> None:
     terms = [b"1" * size for size in (3, 3, 3, 20, 9, 1, 1, 1, 1, 1, 10)]
-    divided = list(batches(7, iter(terms), 10))
-    assert [term for batch in divided for term in batch.terms] == terms
-    assert [batch.start for batch in divided] == [7, *(batch.next for batch in divided[:-1])]
-    assert all(len(b'","'.join(batch.terms)) <= 10 or len(batch.terms) == 1 for batch in divided)
-    assert Batch(7, [b"13", b"21"]).message() == b'{"start":7,"terms":["13","21"]}'
+    divided = [(after, json.loads(text)) for after, text in batches(7, iter(terms), 10)]
+    frames = [frame for _, frame in divided]
+    assert [term.encode() for frame in frames for term in frame["terms"]] == terms
+    assert [frame["start"] for frame in frames] == [7, *(after for after, _ in divided[:-1])]
+    assert all(len('","'.join(frame["terms"])) <= 10 or len(frame["terms"]) == 1 for frame in frames)
+    assert divided[-1][0] == 7 + len(terms)
+    assert list(batches(7, iter([b"13", b"21"]), 10)) == [(9, b'{"start":7,"terms":["13","21"]}')]
 
 
 def test_compression_is_never_agreed_on(server: Server) -> None:
