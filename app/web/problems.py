@@ -26,10 +26,11 @@ def register(app: Flask) -> None:
     """Make every error of *app* a problem, and refuse what no resource has a use for."""
     app.before_request(_refuse_malformed_path)
     app.before_request(_refuse_body)
-    app.register_error_handler(HTTPException, _problem)  # unexpected exceptions come here too, as a 500
+    app.register_error_handler(HTTPException, problem)  # unexpected exceptions come here too, as a 500
 
 
-def _problem(error: HTTPException) -> BaseResponse:
+def problem(error: HTTPException) -> BaseResponse:
+    """Return *error* as a problem."""
     response = error.get_response()  # keeps what belongs to the status, such as Allow
     document: dict[str, Any] = {
         "type": "about:blank",

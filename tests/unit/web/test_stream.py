@@ -6,10 +6,13 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice, pairwise
 from pathlib import Path
@@ -23,7 +26,8 @@ from fibonacci import decimal_text, xsequence
 from test_server import Server, free_port, running
 from web import create_stream_app
 from web.settings import Settings
-from web.stream import PATH, batches, terms_text
+from web.stopping import ServerStop
+from web.stream import PATH, batches, in_turn, terms_text
 
 HANDSHAKE = {
     "Host": "x",
@@ -230,6 +234,22 @@ def test_batches_lose_nothing_and_hold_no_more_than_they_may() -> None:
     assert list(batches(7, iter([b"13", b"21"]), 10)) == [(9, b'{"start":7,"terms":["13","21"]}')]
 
 
+def test_messages_are_made_one_at_a_time_whoever_they_are_for() -> None:
+    busy = threading.Lock()
+    stop, turn = ServerStop(), threading.Lock()
+
+    def made() -> Iterator[tuple[int, bytes]]:
+        for number in range(200):
+            assert busy.acquire(blocking=False), "two at a time"
+            time.sleep(0)  # whoever may run now may
+            busy.release()
+            yield number, b""
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: len(list(in_turn(made(), turn, stop))), range(8)))
+    assert results == [200] * 8
+
+
 def test_compression_is_never_agreed_on(server: Server) -> None:
     answer = ask(server, PATH + "?count=1", Sec_WebSocket_Extensions="permessage-deflate; client_max_window_bits")
     assert answer.startswith(b"HTTP/1.1 101 ")
@@ -242,9 +262,8 @@ def test_log_says_how_each_stream_went(server: Server) -> None:
     ends_with(connect(server, "start=10&count=3"))
     assert next_end(server, known) == "done"
     line = ends_in_the_log(server)[known]
-    assert {name: line[name] for name in ("start", "count", "terms", "level", "end")} == {
+    assert {name: line[name] for name in ("start", "terms", "level", "end")} == {
         "start": 10,
-        "count": 3,
         "terms": 3,
         "level": "INFO",
         "end": "done",
@@ -383,6 +402,17 @@ def test_client_that_is_killed_frees_its_place(server: Server, tmp_path: Path) -
         client.kill()
     assert next_end(server, known) == "client left"
     until_free(server)
+
+
+def test_client_that_leaves_within_the_handshake_is_no_error(server: Server) -> None:
+    head = "".join(f"{name}: {value}\r\n" for name, value in HANDSHAKE.items()).encode()
+    for _ in range(30):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(b"GET %b HTTP/1.1\r\n%b\r\n" % (PATH.encode(), head))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    until(lambda: server.log().count('"end": "client left"') + server.log().count('"status": 400') >= 30, "30 ends")
+    until_free(server)
+    assert "Traceback" not in server.log()
 
 
 def test_reader_that_stops_is_dropped_and_costs_nobody_else_anything(small: Server) -> None:
