@@ -75,14 +75,14 @@ def resource(settings: Settings) -> Blueprint:
     blueprint = Blueprint("stream", __name__)
     sock = Sock()
     streams = Streams(settings.stream_connections)
-    batch_bytes = settings.stream_batch_bytes
     stop = ServerStop()
     turn = threading.Lock()
 
     @sock.route(PATH, bp=blueprint)  # type: ignore[untyped-decorator]  # flask-sock has no type hints
     def stream(server: Server) -> None:
         websocket = Websocket(server, settings.stream_deadline, settings.stream_ping, stop)
-        serve(websocket, g.start, in_turn(batches(g.start, terms_text(g.start, g.count), batch_bytes), turn, stop))
+        messages = batches(g.start, terms_text(g.start, g.count), settings.stream_batch_bytes)
+        serve(websocket, g.start, g.count, in_turn(messages, turn, stop))
 
     @blueprint.get(PATH)
     def no_websocket() -> Response:
@@ -126,13 +126,15 @@ def resource(settings: Settings) -> Blueprint:
     return blueprint
 
 
-def serve(websocket: Websocket, start: int, messages: Iterator[tuple[int, bytes]]) -> None:
-    """Send *messages*, the terms from F(start) on, close, and write down how it went."""
+def serve(websocket: Websocket, start: int, count: int, messages: Iterator[tuple[int, bytes]]) -> None:
+    """Send *messages*, which are F(start) … F(start + count - 1), close, and write down how it went."""
     began = time.perf_counter()
     following = start
     end = Ended("done", DONE)
     try:
-        for after, text in messages:
+        # Not until there are no more: at a stop, who has all is told so, and need not come back for nothing.
+        while following < start + count:
+            after, text = next(messages)
             websocket.send(text)
             following = after
         websocket.send(b'{"done":true,"next":%d}' % following)
@@ -140,13 +142,14 @@ def serve(websocket: Websocket, start: int, messages: Iterator[tuple[int, bytes]
         end = reason
     except Exception:
         # Not for Flask, which would answer in HTTP in the middle of the websocket.
-        logger.exception("stream failed", extra={"start": start, "next": following})
+        logger.exception("stream failed", extra={"start": start, "count": count, "next": following})
         end = Ended("failed", INTERNAL_ERROR)
     websocket.finish(end.code, f"resume with start={following}" if end.code == SERVICE_RESTART else "")
     logger.info(
         "stream finished",
         extra={
             "start": start,
+            "count": count,
             "terms": following - start,
             "bytes": websocket.sent_bytes,
             "duration_ms": round((time.perf_counter() - began) * 1000, 3),

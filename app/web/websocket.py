@@ -80,7 +80,8 @@ class Websocket:
         self._end: Ended | None = None  # heard within a frame: waits for the boundary
         self._broken = False  # what comes in is no websocket's any more: no answer to our close can be told from it
         self._pong: bytes | None = None  # owed; only the last one, as RFC 6455, section 5.5.3, allows
-        self._pinged = self._answered = time.monotonic()
+        self._pinged = time.monotonic()
+        self._unanswered = 0
         self._socket.setblocking(False)
         self._poll = select.poll()
         self._poll.register(self._socket, 0)
@@ -119,16 +120,15 @@ class Websocket:
         """Do what is due between two frames."""
         if self._end:
             raise self._end
-        if self._stop.is_set():
-            raise Ended("server stops", SERVICE_RESTART)
         if self._pong is not None:
             payload, self._pong = self._pong, None
             self._write(self._protocol.send(Pong(payload)))
         now = time.monotonic()
-        if now - self._answered > UNANSWERED_PINGS * self._ping_interval:
-            raise Ended("no answer to pings", POLICY_VIOLATION)
         if now - self._pinged >= self._ping_interval:
+            if self._unanswered == UNANSWERED_PINGS:
+                raise Ended("no answer to pings", POLICY_VIOLATION)
             self._pinged = now
+            self._unanswered += 1
             self._write(self._protocol.send(Ping()))
 
     def _write(self, frame: bytes) -> None:
@@ -183,7 +183,7 @@ class Websocket:
         if isinstance(event, Ping):
             self._pong = bytes(event.payload)
         elif isinstance(event, Pong):
-            self._answered = time.monotonic()
+            self._unanswered = 0
         elif self._end:
             pass  # the first reason to end is the one given
         elif isinstance(event, CloseConnection):

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, call
 
 import pytest
 import websocket
@@ -27,7 +28,8 @@ from test_server import Server, free_port, running
 from web import create_stream_app
 from web.settings import Settings
 from web.stopping import ServerStop
-from web.stream import PATH, batches, in_turn, terms_text
+from web.stream import PATH, batches, in_turn, serve, terms_text
+from web.websocket import Websocket
 
 HANDSHAKE = {
     "Host": "x",
@@ -262,8 +264,9 @@ def test_log_says_how_each_stream_went(server: Server) -> None:
     ends_with(connect(server, "start=10&count=3"))
     assert next_end(server, known) == "done"
     line = ends_in_the_log(server)[known]
-    assert {name: line[name] for name in ("start", "terms", "level", "end")} == {
+    assert {name: line[name] for name in ("start", "count", "terms", "level", "end")} == {
         "start": 10,
+        "count": 3,
         "terms": 3,
         "level": "INFO",
         "end": "done",
@@ -526,6 +529,23 @@ def test_stop_closes_endless_streams_at_a_frame_and_ends(tmp_path: Path) -> None
         assert server.process.wait(20) == 0
         assert [line["end"] for line in ends_in_the_log(server)] == ["server stops"] * 3
         assert "Traceback" not in server.log()
+
+
+@pytest.mark.parametrize(
+    ("stops_after", "sent", "code"),
+    [
+        (1, [b'{"start":1,"terms":["1","1"]}'], 1_012),
+        (2, [b'{"start":1,"terms":["1","1"]}', b'{"start":3,"terms":["2","3"]}', b'{"done":true,"next":5}'], 1_000),
+    ],
+)
+def test_who_has_everything_at_the_stop_is_told_so(stops_after: int, sent: list[bytes], code: int) -> None:
+    stop = Mock(ServerStop)
+    client = Mock(Websocket, sent_bytes=0)
+    stop.is_set.side_effect = lambda: client.send.call_count >= stops_after
+    terms = iter([b"1", b"1", b"2", b"3"])
+    serve(client, 1, 4, in_turn(batches(1, terms, 5), threading.Lock(), stop))
+    assert client.send.mock_calls == [call(text) for text in sent]
+    assert client.finish.mock_calls == [call(code, "resume with start=3" if code == 1_012 else "")]
 
 
 def test_worker_that_is_to_be_replaced_ends_its_streams_too(tmp_path: Path) -> None:

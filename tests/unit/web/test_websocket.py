@@ -3,6 +3,7 @@
 import select
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -103,17 +104,18 @@ def test_frame_under_way_at_the_stop_becomes_whole(
     def meanwhile() -> None:
         if not stop.is_set():
             stop.set()
-        received.extend(pair[1].recv(SLICE_BYTES))
+        with suppress(BlockingIOError):  # there is nothing left to read at the goodbye
+            received.extend(pair[1].recv(SLICE_BYTES))
 
     Clock(monkeypatch, 0.01, meanwhile)
     server = accepted(pair[0], stop)
     server.send(LARGE)
-    with pytest.raises(Ended) as end:
-        server.send(b"never sent")
-    assert (end.value.why, end.value.code) == ("server stops", 1_012)
+    pair[1].setblocking(False)
+    server.finish(1_012)
     pair[0].close()
+    pair[1].setblocking(True)
     received += b"".join(iter(lambda: pair[1].recv(SLICE_BYTES), b""))
-    assert received == b"\x81\x7f" + len(LARGE).to_bytes(8, "big") + LARGE
+    assert received == b"\x81\x7f" + len(LARGE).to_bytes(8, "big") + LARGE + b"\x88\x02\x03\xf4"
 
 
 def test_stop_does_not_wait_long_for_a_reader_that_has_stopped(
@@ -128,6 +130,21 @@ def test_stop_does_not_wait_long_for_a_reader_that_has_stopped(
     assert clock.now < 15
     server.finish(None)
     assert pair[0].fileno() >= 0  # gunicorn closes it: a number must not be another's while a thread still has it
+
+
+def test_reader_that_stalls_is_not_taken_for_one_that_answers_no_ping(
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    clock = Clock(monkeypatch, 4.0, lambda: pair[1].recv(SLICE_BYTES))
+    server = accepted(pair[0], Stop(), ping=1.0)
+    server.send(LARGE)
+    assert clock.now > 100  # many times five pings, of which none could be sent
+    for _ in range(websocket.UNANSWERED_PINGS):
+        server.send(b"")
+        clock.now += 1
+    with pytest.raises(Ended) as end:
+        server.send(b"")
+    assert (end.value.why, end.value.code) == ("no answer to pings", 1_008)
 
 
 def test_lost_goodbye_is_not_waited_for_longer_than_a_little(
