@@ -1,14 +1,23 @@
-"""The service: the Fibonacci sequence over HTTP. Gunicorn is given ``web:create_app()``."""
+"""The service: the Fibonacci sequence over HTTP and websockets.
+
+Gunicorn is given ``web:create_app()``, and another one, with a thread for each client, ``web:create_stream_app()``.
+"""
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from web import health, jobs, later, logs, pages, problems, queue, store, terms
+from web import health, jobs, later, logs, pages, problems, queue, store, stream, terms
 from web.jobstore import Jobs
 from web.settings import Settings, from_environment_or_exit
 
-__all__ = ["create_app"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["create_app", "create_development_app", "create_stream_app"]
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -18,19 +27,43 @@ def create_app(settings: Settings | None = None) -> Flask:
     standard error that names the variable and its range.
     """
     settings = settings or from_environment_or_exit()
-    logs.configure(settings.log_level)
     shared = store.from_settings(settings)
     long = _jobs(settings)
-
-    app = Flask("web", static_folder=None)
-    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # the contract has GET and HEAD: all else is a 405
-    app.url_map.merge_slashes = False  # one URL per resource: no redirect from other spellings
-    problems.register(app)
+    app = _application(settings)
     later.register(app)
     app.register_blueprint(pages.resource(settings, shared, long))
     app.register_blueprint(terms.resource(settings, shared, long))
     app.register_blueprint(jobs.resource(settings, long))
     app.register_blueprint(health.resource(shared))
+    return app
+
+
+def create_stream_app(settings: Settings | None = None) -> Flask:
+    """Return the WSGI application of the websocket, with *settings* as in ``create_app``."""
+    settings = settings or from_environment_or_exit()
+    app = _application(settings)
+    app.config["SOCK_SERVER_OPTIONS"] = stream.SERVER_OPTIONS
+    app.register_blueprint(stream.resource(settings))
+    return app
+
+
+def create_development_app() -> "WSGIApplication":
+    """Return both in one, as nginx puts them together in production: for ``python -m web``."""
+    settings = from_environment_or_exit()
+    service, streams = create_app(settings), create_stream_app(settings)
+
+    def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> "Iterable[bytes]":
+        return (streams if environ["PATH_INFO"] == stream.PATH else service)(environ, start_response)
+
+    return application
+
+
+def _application(settings: Settings) -> Flask:
+    logs.configure(settings.log_level)
+    app = Flask("web", static_folder=None)
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # the contract has GET and HEAD: all else is a 405
+    app.url_map.merge_slashes = False  # one URL per resource: no redirect from other spellings
+    problems.register(app)
     logs.register(app)
     return app
 

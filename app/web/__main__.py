@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from web.settings import from_environment_or_exit, table
+from web.settings import Settings, from_environment_or_exit, table
 
 
 def main() -> None:
@@ -21,11 +21,11 @@ def main() -> None:
     if arguments.settings:
         print(table())
         return
-    from_environment_or_exit()  # here too, for the one line without gunicorn's around it
+    settings = from_environment_or_exit()  # here too, for the one line without gunicorn's around it
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     print(f"Try: curl 'http://{host}:{arguments.port}/api/v1/fibonacci?page=1&per_page=5'", flush=True)
     # In place of this process: signals such as Ctrl-C then reach gunicorn with nothing in between.
-    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *_options(host, arguments.port)])  # noqa: S606 - no shell wanted
+    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *_options(host, arguments.port, settings)])  # noqa: S606 - no shell wanted
 
 
 def _port(text: str) -> int:
@@ -34,15 +34,17 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _options(host: str, port: int) -> list[str]:
+def _options(host: str, port: int, settings: Settings) -> list[str]:
     return [
         f"--bind={host}:{port}",
         f"--pythonpath={Path(__file__).parent.parent}",
-        "--threads=4",
+        # One for each stream and a few for pages; gunicorn starts one only when all others are busy.
+        f"--threads={settings.stream_connections + 4}",
+        f"--worker-connections={settings.stream_connections + 1_000}",
         "--limit-request-line=0",  # a long URL gets our answer, a problem, rather than gunicorn's page
         "--no-control-socket",  # nothing to clean up in the user's home
         "--log-level=warning",  # the service's own lines say what matters
-        "web:create_app()",
+        "web:create_development_app()",
     ]
 
 

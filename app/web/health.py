@@ -16,18 +16,19 @@ def resource(store: Store) -> Blueprint:
     @blueprint.get(LIVENESS)
     def liveness() -> Response:
         # Touches nothing: a broken dependency is no reason to kill the process.
-        return _fresh({"status": "ok"})
+        return fresh({"status": "ok"})
 
     @blueprint.get(READINESS)
     def readiness() -> Response:
         # Without Redis pages are still served, only calculated each time: degraded, but ready for requests.
         redis = store.health()
         status = "ready" if redis["status"] in ("up", "off") else "degraded"
-        return _fresh({"status": status, "dependencies": {"redis": redis}})
+        return fresh({"status": status, "dependencies": {"redis": redis}})
 
     return blueprint
 
 
-def _fresh(document: dict[str, object]) -> Response:
+def fresh(document: dict[str, object]) -> Response:
+    """Return *document* as JSON that nobody keeps."""
     body = json.dumps(document) + "\n"
     return Response(body, content_type="application/json", headers={"Cache-Control": "no-store"})

@@ -17,6 +17,7 @@ from fibonacci import digits
 from web import later
 from web.answers import answer
 from web.chunks import terms_length
+from web.health import fresh
 from web.jobstore import ENDED, STATES, Job, Jobs, parse_id
 from web.later import PATH, Results
 from web.pages import document as page_document
@@ -60,18 +61,18 @@ def resource(settings: Settings, jobs: Jobs | None) -> Blueprint:
         page = Page(natural("page", values.get("page", ["1"]), 1, MAX_JOBS_PAGE), per_page)
         state = choice("state", values["state"], STATES) if "state" in values else None
         total, listed = there().page(page.number, page.per_page, state)
-        return _fresh(_index_document(page, total, listed, state))
+        return fresh(_index_document(page, total, listed, state))
 
     @blueprint.delete("")
     def remove_all() -> Response:
         # Said in words: a DELETE of the collection that forgets its argument must not remove anything.
         state = choice("state", query("state").get("state", []), ENDED)
-        return _fresh({"removed": there().delete_all(state)})
+        return fresh({"removed": there().delete_all(state)})
 
     @blueprint.get("/<string:id>")
     def job(id: str) -> Response:
         query()
-        return _fresh(later.document(found(id)))
+        return fresh(later.document(found(id)))
 
     @blueprint.delete("/<string:id>")
     def cancel_or_remove(id: str) -> Response:
@@ -79,7 +80,7 @@ def resource(settings: Settings, jobs: Jobs | None) -> Blueprint:
         before = found(id)
         if there().delete(before.id) in ENDED:
             return Response(status=204, headers={"Cache-Control": "no-store"})
-        return _fresh(later.document(found(id)))
+        return fresh(later.document(found(id)))
 
     @blueprint.get("/<string:id>/result")
     def result(id: str) -> Response:
@@ -172,8 +173,3 @@ def _result_page(job: Job, settings: Settings) -> tuple[Page, dict[str, str]]:
         pages["next"] = page.at(page.number + 1)
     path = f"{PATH}/{job.id}/result"
     return page, {relation: target.link(path) for relation, target in pages.items()}
-
-
-def _fresh(document: dict[str, Any]) -> Response:
-    body = json.dumps(document) + "\n"
-    return Response(body, content_type="application/json", headers={"Cache-Control": "no-store"})

@@ -55,6 +55,10 @@ class Settings:
     job_time_limit: int = _number(600, 1, 86_400, "longest time that a job may take, in seconds")
     job_attempts: int = _number(3, 1, 10, "how often a job is begun before it fails, as its workers die")
     job_lease: float = _number(10.0, 1.0, 600.0, "how long a job stays with a worker that gives no sign, in seconds")
+    stream_connections: int = _number(400, 1, 10_000, "most websockets open in one process")
+    stream_batch_bytes: int = _number(64 * 2**10, 1_024, 2**20, "terms in one message of a websocket, in bytes")
+    stream_deadline: float = _number(30.0, 0.1, 3_600.0, "longest wait for a websocket to take 64 KiB, in seconds")
+    stream_ping: float = _number(60.0, 0.1, 3_600.0, "time between pings; five unanswered ones close, in seconds")
     log_level: str = _choice("INFO", ("DEBUG", "INFO", "WARNING", "ERROR"), "least severe log lines written")
     redis_url: str | None = field(
         default=None,

@@ -35,12 +35,18 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "FIBONACCI_JOB_TIME_LIMIT": "5",
         "FIBONACCI_JOB_ATTEMPTS": "6",
         "FIBONACCI_JOB_LEASE": "7.5",
+        "FIBONACCI_STREAM_CONNECTIONS": "20",
+        "FIBONACCI_STREAM_BATCH_BYTES": "4096",
+        "FIBONACCI_STREAM_DEADLINE": "10",
+        "FIBONACCI_STREAM_PING": "0.5",
         "FIBONACCI_LOG_LEVEL": "ERROR",
         "REDIS_URL": "redis://app:pw@127.0.0.1:6379/0",
     }
     assert set(environment) == {variable(setting) for setting in fields(Settings)}
-    values = (500, 2_000_000, 20_000, 1.0, 2.5, 60, 2_048, 0, 300_000, 1_048_577, 1, 2, 3, 61, 5, 6, 7.5, "ERROR")
-    assert from_environment(environment) == Settings(*values, environment["REDIS_URL"])
+    cache, stream = (60, 2_048, 0), (20, 4_096, 10.0, 0.5)
+    jobs = (300_000, 1_048_577, 1, 2, 3, 61, 5, 6, 7.5)
+    values = (500, 2_000_000, 20_000, 1.0, 2.5, *cache, *jobs, *stream, "ERROR", environment["REDIS_URL"])
+    assert from_environment(environment) == Settings(*values)
 
 
 @pytest.mark.parametrize("setting", NUMBERS, ids=lambda setting: setting.name)

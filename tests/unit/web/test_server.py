@@ -21,12 +21,16 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 class Server:
     """A server process that listens on *port*."""
 
-    def __init__(self, command: list[str], port: int, log: Path) -> None:
+    def __init__(self, command: list[str], port: int, log: Path, settings: dict[str, str] | None = None) -> None:
         self.port = port
         self._log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *command], cwd=APP, env=ENVIRONMENT, stdout=output, stderr=subprocess.STDOUT
+                [sys.executable, "-m", *command],
+                cwd=APP,
+                env=ENVIRONMENT | (settings or {}),
+                stdout=output,
+                stderr=subprocess.STDOUT,
             )
         for _ in range(1_000):
             try:
@@ -67,8 +71,8 @@ def gunicorn(*options: str) -> list[str]:
 
 
 @contextmanager
-def running(command: list[str], port: int, log: Path) -> Iterator[Server]:
-    server = Server(command, port, log)
+def running(command: list[str], port: int, log: Path, settings: dict[str, str] | None = None) -> Iterator[Server]:
+    server = Server(command, port, log, settings)
     try:
         yield server
     finally:
