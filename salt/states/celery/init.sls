@@ -19,11 +19,12 @@ celery@*.service:
     - keep: {{ workers.keys() | map('regex_replace', '^(.*)$', 'celery@\\1.service') | list | json }}
 
 {% for name in workers %}
-/etc/default/celery-{{ name }}:
+/etc/celery/{{ name }}.conf:
   file.managed:
     - source: salt://celery/files/worker.jinja
     - template: jinja
     - mode: "0644"
+    - makedirs: true
     - context:
         worker: {{ name }}
 
@@ -31,7 +32,18 @@ celery@{{ name }}.service:
   daemon.running:
     - restart:
         - /etc/systemd/system/celery@.service
-        - /etc/default/celery-{{ name }}
+        - /etc/celery/{{ name }}.conf
         - /usr/local/sbin/run-celery
         - {{ app.root }}/current
 {% endfor %}
+
+# What these states did not put there belonged to a worker that is gone.
+/etc/celery:
+  file.directory:
+    - mode: "0755"
+    - clean: true
+    - require:
+        {%- for name in workers %}
+        - file: /etc/celery/{{ name }}.conf
+        {%- else %} []
+        {%- endfor %}
