@@ -150,7 +150,9 @@ def test_websockets_are_led_to_their_gunicorn_or_else_to_the_app(single, custom)
 
 
 def test_websockets_are_never_sent_twice(single):
-    (backend,) = re.findall(r"^backend websockets\n(.*?)^(?=\S)", single.text(HAPROXY) + "end", re.DOTALL | re.MULTILINE)
+    (backend,) = re.findall(
+        r"^backend websockets\n(.*?)^(?=\S)", single.text(HAPROXY) + "end", re.DOTALL | re.MULTILINE
+    )
     assert "retry-on" not in backend
     assert "use_backend websockets if { path /api/v1/stream }" in single.text(HAPROXY)
 
