@@ -19,7 +19,10 @@ class Stream:
         query = f"start={start}" if count is None else f"start={start}&count={count}"
         url = f"ws://{client.address}:{client.port}{STREAM}?{query}"
         self.code: int | None = None
-        self._socket = websocket.create_connection(url, timeout=PATIENCE)
+        try:
+            self._socket = websocket.create_connection(url, timeout=PATIENCE)
+        except websocket.WebSocketException as error:
+            raise ConnectionError(f"no websocket: {error}") from error
 
     def __enter__(self) -> "Stream":
         return self
@@ -32,7 +35,10 @@ class Stream:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield frame after frame until the server closes; then `code` says why."""
         while True:
-            kind, data = self._socket.recv_data(control_frame=True)
+            try:
+                kind, data = self._socket.recv_data(control_frame=True)
+            except websocket.WebSocketException as error:
+                raise ConnectionError(f"broken off: {error}") from error
             if kind == websocket.ABNF.OPCODE_CLOSE:
                 self.code = int.from_bytes(data[:2], "big")
                 return
@@ -49,8 +55,7 @@ def knock(client: Client, query: str = "start=0&count=1") -> Answer:
 def streams(client: Client) -> bool:
     """Fail unless a short stream is right."""
     with Stream(client, 10, 5) as stream:
-        first, last = stream
-    assert first == {"start": 10, "terms": ["55", "89", "144", "233", "377"]}
-    assert last == {"done": True, "next": 15}
+        frames = list(stream)
+    assert frames == [{"start": 10, "terms": ["55", "89", "144", "233", "377"]}, {"done": True, "next": 15}]
     assert stream.code == websocket.STATUS_NORMAL
     return True

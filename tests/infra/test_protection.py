@@ -31,7 +31,8 @@ def test_every_answer_has_the_headers_that_protect_its_reader(client: Client, lb
     assert answer.header("Strict-Transport-Security") is None
 
 
-LIMITS = {"exempt": [], "period": 5, "requests": 40, "writes": 5, "connections": 6}
+PERIOD, CONNECTIONS = 5, 6
+LIMITS = {"exempt": [], "period": PERIOD, "requests": 40, "writes": 5, "connections": CONNECTIONS}
 
 
 @pytest.fixture(scope="class")
@@ -46,7 +47,7 @@ def is_refused(answer: Answer) -> bool:
     if answer.status != 429:
         return False
     assert answer.is_problem
-    assert (answer.header("Retry-After"), answer.header("Cache-Control")) == (str(LIMITS["period"]), "no-store")
+    assert (answer.header("Retry-After"), answer.header("Cache-Control")) == (str(PERIOD), "no-store")
     assert answer.header("X-Content-Type-Options") == "nosniff"
     return True
 
@@ -72,7 +73,7 @@ class TestLimits:
         def answered() -> int:
             count = 0
             with contextlib.ExitStack() as open_ones:
-                for _ in range(2 * int(str(LIMITS["connections"]))):
+                for _ in range(2 * CONNECTIONS):
                     sock = open_ones.enter_context(socket.create_connection((client.address, client.port), timeout=60))
                     with contextlib.suppress(ConnectionError):
                         sock.sendall(f"GET {PAGES}?page=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -80,4 +81,4 @@ class TestLimits:
             return count
 
         # Those of the test before may still be closing.
-        assert eventually(lambda: answered() == LIMITS["connections"], pause=1)
+        assert eventually(lambda: answered() == CONNECTIONS, pause=1)
