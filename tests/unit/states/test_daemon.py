@@ -1,4 +1,4 @@
-"""daemon.running, daemon.only: what they make systemd do, and when. systemd is a fake here; tests/infra has the real one."""
+"""What daemon.running and daemon.only make systemd do, and when. It is a fake here; tests/infra has the real one."""
 
 import datetime
 import os
@@ -234,7 +234,7 @@ def test_systemctl_that_fails_says_why(monkeypatch, tmp_path):
         state._systemctl("start", "demo")
 
 
-# --- daemon.only: of a kind of units, those that pillar still names ----------------------------------------------------
+# --- daemon.only: of a kind of units, those that pillar still names ---------------------------------------------------
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from flask_sock import Sock
 
 
 def create_app() -> Flask:
-    """A greeting that may be cached, a counter that may not, one for a second, two private answers, an echo, its health."""
+    """A greeting that may be cached, a counter that may not, two private answers, one that is soon there, an echo."""
     app = Flask(__name__)
     sock = Sock(app)
     store = redis.Redis.from_url(os.environ["REDIS_URL"])
