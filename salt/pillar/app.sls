@@ -4,6 +4,8 @@ app:
   source: salt://fibonacci/app
   requirements: salt://fibonacci/requirements.txt
   wsgi: web:create_app()
+  stream: web:create_stream_app()
+  celery: web.worker:app
   health: /readyz
   costly: [/api/v1/fibonacci]
   internal: [/healthz, /readyz]

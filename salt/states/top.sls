@@ -11,6 +11,11 @@ base:
     - app
     - gunicorn
     - nginx
+  # A host of both roles gets the app once.
+  'roles:worker':
+    - match: pillar
+    - app
+    - celery
   'roles:lb':
     - match: pillar
     - haproxy

@@ -18,7 +18,14 @@ SITE = f"{REPOSITORY}/salt/pillar/site.sls"
 # The units that each role brings, as far as they run all the time.
 UNITS = {
     "data": ["redis-server.service"],
-    "web": ["gunicorn.socket", "gunicorn.service", "nginx.service"],
+    "web": [
+        "gunicorn.socket",
+        "gunicorn.service",
+        "gunicorn-stream.socket",
+        "gunicorn-stream.service",
+        "nginx.service",
+    ],
+    "worker": ["celery@short.service", "celery@all.service"],
     "lb": ["haproxy.service"],
 }
 UNITS_EVERYWHERE = ["chrony.service", "logrotate.timer", "systemd-journald.service"]

@@ -27,7 +27,10 @@ HELLO = {
         "source": "salt://hello/app",
         "requirements": "salt://hello/requirements.txt",
         "wsgi": "hello:create_app()",
+        "stream": "",
+        "celery": "",
         "health": "/alive",
+        "costly": ["/soon"],
         "internal": ["/alive"],
         "websockets": ["/echo"],
         "arguments": ["name"],
@@ -100,6 +103,29 @@ def test_what_it_does_not_call_public_is_asked_of_it_each_time(client: Client) -
     counts = [answer.json["count"] for answer in answers]
     assert counts == list(range(counts[0], counts[0] + 5))
     assert "HIT" not in [answer.cache for answer in answers]
+
+
+def test_what_is_not_ready_yet_is_said_once_a_second_and_kept_by_no_client(client: Client) -> None:
+    """Equal requests wait for the first one's answer: not shared, it would let them through one after the other."""
+    site = another_site()
+
+    def ask() -> str | None:
+        answer = client.ask("/soon", site)
+        assert (answer.status, answer.header("Cache-Control")) == (202, "no-store")
+        assert answer.header("X-Accel-Expires") is None
+        return answer.cache
+
+    assert ask() == "MISS"
+    assert eventually(lambda: ask() == "HIT")
+    # Past its time it is asked for anew, and never served once more.
+    assert eventually(lambda: ask() == "EXPIRED")
+
+
+def test_what_it_does_not_have_does_not_run(host: Machine) -> None:
+    running = host.check("systemctl list-units --plain --no-legend 'gunicorn-*' 'celery@*'")
+
+    assert running == ""
+    assert host.run("test -e /etc/systemd/system/gunicorn-stream.socket").rc != 0
 
 
 def test_what_varies_by_cookie_is_nobody_elses(client: Client) -> None:

@@ -43,6 +43,7 @@ EVERYTHING: dict[str, Any] = {
     "app": {"environment": {"FIBONACCI_MAX_PER_PAGE": 500}},
     "gunicorn": {"workers": 3},
     "nginx": {"client_max_header_bytes": 4096},
+    "celery": {"workers": {"all": {"concurrency": 5}}},
     "haproxy": {"snippets": {"frontend": "http-response set-header X-Settings new"}},
     "logrotate": {"journal": {"max_use": "500M"}},
 }
@@ -56,6 +57,7 @@ POINTS = [
     "{root}/current",
     "/etc/gunicorn/gunicorn.conf.py",
     "/etc/nginx/nginx.conf",
+    "/etc/celery/all.conf",
     "/etc/haproxy/haproxy.cfg",
 ]
 
@@ -116,6 +118,7 @@ def effects(host: Machine, client: Client) -> dict[str, Any]:
         "memory": memory["maxmemory"],
         "per page": client.page(1, 10**6, headers=another_site()).json["maximum"],
         "workers": len(host.children("gunicorn.service")),
+        "long work": len(host.children("celery@all.service")),
         "header": client.ask(f"{PAGES}?x={'x' * 6_000}").status,
         "door": client.page().header("X-Settings"),
         "journal": journal.splitlines()[-1].partition("max ")[2].partition(",")[0],

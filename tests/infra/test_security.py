@@ -51,12 +51,15 @@ def test_our_own_units_are_little_exposed(host: Machine) -> None:
         assert done.rc == 0, done.stdout.splitlines()[-1]
 
 
-@pytest.mark.roles("web")
+@pytest.mark.roles("web", "worker")
 def test_the_app_runs_as_a_user_without_any_privilege(host: Machine) -> None:
     uid = host.check("id --user %s", host.settings("app")["user"])
-    processes = host.processes("gunicorn.service")
+    units = [unit for unit in host.units if unit.startswith(("gunicorn", "celery")) and unit.endswith(".service")]
+    families = [host.processes(unit) for unit in units]
+    processes = [pid for family in families for pid in family]
     assert uid != "0"
-    assert len(processes) > 1
+    assert families
+    assert [family for family in families if len(family) < 2] == []
 
     for pid in processes:
         status = dict(line.split(":", 1) for line in host.read(f"/proc/{pid}/status").splitlines())

@@ -144,7 +144,9 @@ def _topology_faults(topology):
         if (other := taken.setdefault(address, name)) != name:
             faults.append(f"topology:hosts:{name}:address: {address} is {other}'s already")
     held = {role for host in hosts.values() for role in host["roles"]}
-    faults += [f"topology:hosts: no host has the role {role}" for role in NEEDED_ROLES if role not in held]
+    # Long work that nobody does would be queued for ever.
+    needed = (*NEEDED_ROLES, "worker") if __pillar__.get("app", {}).get("celery") else NEEDED_ROLES
+    faults += [f"topology:hosts: no host has the role {role}" for role in needed if role not in held]
     return faults
 
 
@@ -168,7 +170,8 @@ def _faults(formula, merged, schema):
         return strange
     errors = Validator(schema).iter_errors(merged)
     errors = sorted(errors, key=lambda error: [str(part) for part in error.absolute_path])
-    return [fault for error in errors for fault in _words(formula, error)]
+    # Of several missing keys each error tells all.
+    return list(dict.fromkeys(fault for error in errors for fault in _words(formula, error)))
 
 
 def _strange_keys(value, path=()):

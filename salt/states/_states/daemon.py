@@ -51,6 +51,35 @@ def running(name, restart=(), reload=(), check=None, deadline=60):
     return ret | {"changes": {name: ", ".join(actions)}, "comment": "now runs what the disk says"}
 
 
+def only(name, keep=()):
+    """Stop and disable the units that the pattern *name* matches, such as ``celery@*.service``, except those in *keep*.
+
+    Units of a kind that pillar lists: what it no longer lists has no state of its own that could stop it.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "no other"}
+    try:
+        doomed = sorted(_present(name) - set(keep))
+        if not doomed:
+            return ret
+        if __opts__["test"]:
+            return ret | {"result": None, "comment": f"would stop {', '.join(doomed)}"}
+        _systemctl("disable", "--now", *doomed)
+        # Of a failed one systemd would tell for ever.
+        if failed := [unit for unit in doomed if _show(unit)["ActiveState"] == "failed"]:
+            _systemctl("reset-failed", *failed)
+    except RuntimeError as error:
+        return ret | {"result": False, "comment": str(error)}
+    return ret | {"changes": {"stopped": doomed}, "comment": f"stopped {', '.join(doomed)}"}
+
+
+def _present(pattern):
+    """The units that match *pattern* and run, or would at the next boot."""
+    states = "--state=active,reloading,activating,deactivating,failed"
+    listed = _systemctl("list-units", "--plain", "--no-legend", states, pattern)
+    enabled = (path.name for path in pathlib.Path(UNITS).glob(f"*.wants/{pattern}"))
+    return {*(line.split()[0] for line in listed.splitlines()), *enabled}
+
+
 def _actions(name, restart, reload):
     unit = _show(name)
     actions = []

@@ -1,5 +1,6 @@
-# What runs the app: systemd holds the socket, so that no request is lost while gunicorn comes and goes.
-{% from 'gunicorn/map.jinja' import gunicorn with context %}
+# What runs the app: systemd holds the sockets, so that no request is lost while gunicorn comes and goes. One instance
+# serves requests; a second one the app's websockets, which hold a thread each, where the app has a callable for them.
+{% from 'gunicorn/map.jinja' import instances with context %}
 {% from 'app/map.jinja' import app with context %}
 
 /usr/local/sbin/check-gunicorn-config:
@@ -8,36 +9,54 @@
     - template: jinja
     - mode: "0755"
 
-/etc/gunicorn/gunicorn.conf.py:
+{% for instance, it in instances.items() %}
+/etc/gunicorn/{{ instance }}.conf.py:
   file.managed:
     - source: salt://gunicorn/files/gunicorn.conf.py.jinja
     - template: jinja
     - mode: "0644"
     - makedirs: true
     - check_cmd: check-gunicorn-config
+    - context:
+        instance: {{ instance }}
 
-{% for unit in ['gunicorn.service', 'gunicorn.socket'] %}
-/etc/systemd/system/{{ unit }}:
+{% for kind in ['service', 'socket'] %}
+/etc/systemd/system/{{ instance }}.{{ kind }}:
   file.managed:
-    - source: salt://gunicorn/files/{{ unit }}.jinja
+    - source: salt://gunicorn/files/gunicorn.{{ kind }}.jinja
     - template: jinja
     - mode: "0644"
-    - tmp_ext: .{{ unit.split('.') | last }}
+    - tmp_ext: .{{ kind }}
     - check_cmd: systemd-analyze verify --man=no
+    - context:
+        instance: {{ instance }}
 {% endfor %}
 
-gunicorn.socket:
+{{ instance }}.socket:
   daemon.running:
     - restart:
-        - /etc/systemd/system/gunicorn.socket
+        - /etc/systemd/system/{{ instance }}.socket
 
-gunicorn.service:
+{{ instance }}.service:
   daemon.running:
     - restart:
-        - /etc/systemd/system/gunicorn.service
+        - /etc/systemd/system/{{ instance }}.service
     - reload:
-        - /etc/gunicorn/gunicorn.conf.py
+        - /etc/gunicorn/{{ instance }}.conf.py
         - {{ app.root }}/current
     - check: >-
         curl --fail --silent --show-error --max-time 5 --output /dev/null
-        --unix-socket {{ gunicorn.socket }} http://localhost{{ app.health }}
+        --unix-socket {{ it.socket }} http://localhost{{ app.health }}
+{% endfor %}
+
+{% if 'gunicorn-stream' not in instances %}
+# An app without such a callable may follow one that had it.
+gunicorn-stream.*:
+  daemon.only: []
+
+{% for path in ['systemd/system/gunicorn-stream.service', 'systemd/system/gunicorn-stream.socket',
+                'gunicorn/gunicorn-stream.conf.py'] %}
+/etc/{{ path }}:
+  file.absent: []
+{% endfor %}
+{% endif %}

@@ -86,15 +86,22 @@ def _nothing_is_written_elsewhere():
 
 
 TOPOLOGIES = {"single": SINGLE, "spread": SPREAD}
+# What a site may say for all of its hosts.
+EXTRA = {"celery": {"workers": {"odd": {"queues": ["odd"], "max_tasks_per_child": 5}}}}
 # Each optional part of the configuration, for the host `custom`.
 CUSTOM = {
     "app": {
         "environment": {"GREETING": 'say "hi" \\ wave', "DEPTH": 3, "LOUD": True},
         "static": {"path": "/static/", "folder": "web/static"},
+        "stream": "",
+        "celery": "",
     },
     "gunicorn": {"workers": 7},
     "haproxy": {
         "ipv6": False,
+        "limits": {"requests": 0, "writes": 0, "connections": 0, "exempt": []},
+        "headers": {"X-Frame-Options": "DENY 100%"},
+        "hsts": 0,
         "snippets": {
             "global": "# own global",
             "frontend": "# own frontend",
@@ -118,7 +125,7 @@ def orders():
     for osfinger in OSES:
         for topology in TOPOLOGIES.values():
             for name in topology["hosts"]:
-                yield (osfinger, name), (name, osfinger, topology)
+                yield (osfinger, name), (name, osfinger, topology, EXTRA if topology is SPREAD else None)
         yield (osfinger, "custom"), ("single", osfinger, SINGLE, CUSTOM, {"virtual": "physical", "num_cpus": 8})
 
 

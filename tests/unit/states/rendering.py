@@ -26,6 +26,7 @@ SPREAD = {
         "web1": {"address": "10.77.9.11", "roles": ["web"]},
         "web2": {"address": "10.77.9.12", "roles": ["web"]},
         "memory": {"address": "10.77.9.13", "roles": ["data"]},
+        "worker": {"address": "10.77.9.14", "roles": ["worker"]},
     },
 }
 SINGLE = yaml.safe_load((ROOT / "salt" / "pillar" / "topology" / "single.sls").read_text())["topology"]

@@ -34,7 +34,10 @@ def test_single_host_opens_nothing_but_its_door(single):
     assert lines(single.text(NGINX), "listen ") == ["listen 127.0.0.1:8080 backlog=4096;", "listen 127.0.0.1:8081;"]
     assert lines(single.text(REDIS), "bind ") == ["bind 127.0.0.1"]
     assert lines(single.text(HAPROXY), "bind ") == ["bind *:80", "bind :::80 v6only", "bind 127.0.0.1:8404"]
-    assert lines(single.text(HAPROXY), "server ") == ["server single 127.0.0.1:8080"]
+    assert lines(single.text(HAPROXY), "server ") == [
+        "server single 127.0.0.1:8080",
+        "server single 127.0.0.1:8080 track web/single",
+    ]
     assert f"redis://app:{SECRET}@127.0.0.1:6379/0" in environment(single)
 
 
@@ -45,8 +48,9 @@ def test_hosts_that_others_need_listen_on_their_address(hosts, osfinger):
 
 
 def test_load_balancer_knows_all_web_hosts(hosts, osfinger):
-    servers = lines(hosts(osfinger, "door").text(HAPROXY), "server ")
-    assert servers == ["server web1 10.77.9.11:8080", "server web2 10.77.9.12:8080"]
+    servers = ["server web1 10.77.9.11:8080", "server web2 10.77.9.12:8080"]
+    of_websockets = ["server web1 10.77.9.11:8080 track web/web1", "server web2 10.77.9.12:8080 track web/web2"]
+    assert lines(hosts(osfinger, "door").text(HAPROXY), "server ") == servers + of_websockets
 
 
 def test_web_hosts_know_where_redis_is(hosts, osfinger):
@@ -109,6 +113,110 @@ def test_workers_follow_the_cores_or_pillar(single, custom):
 
 def test_configuration_of_gunicorn_is_python(single):
     compile(single.text("/etc/gunicorn/gunicorn.conf.py"), "gunicorn.conf.py", "exec")
+
+
+STREAM = ["/etc/gunicorn/gunicorn-stream.conf.py", "/etc/systemd/system/gunicorn-stream.service"]
+
+
+def test_websockets_have_a_gunicorn_of_their_own_where_the_app_has_a_callable_for_them(single, custom):
+    assert 'wsgi_app = variables["STREAM_APP"]' in single.text(STREAM[0])
+    assert "--config /etc/gunicorn/gunicorn-stream.conf.py" in single.text(STREAM[1])
+    assert set(custom.files) & set(STREAM) == set()
+    assert set(STREAM) < {chunk["name"] for chunk in custom.chunks if chunk["fun"] == "absent"}
+
+
+def test_what_one_process_may_hold_of_websockets_is_said_once(single):
+    connections = single.settings["gunicorn"]["stream"]["connections"]
+    assert f'STREAM_CONNECTIONS="{connections}"' in environment(single)
+    (threads,) = re.findall(r"^threads = (\d+)$", single.text(STREAM[0]), re.MULTILINE)
+    (open_at_once,) = re.findall(r"^worker_connections = (\d+)$", single.text(STREAM[0]), re.MULTILINE)
+    (workers,) = re.findall(r"^workers = (\d+)$", single.text(STREAM[0]), re.MULTILINE)
+    (tasks,) = re.findall(r"^TasksMax=(\d+)$", single.text(STREAM[1]), re.MULTILINE)
+    (files,) = re.findall(r"^LimitNOFILE=(\d+)$", single.text(STREAM[1]), re.MULTILINE)
+    # Those that are refused need a thread too, and each websocket has a second one from its library.
+    assert connections < int(threads) < int(open_at_once)
+    assert int(tasks) > int(workers) * (int(threads) + connections)
+    assert int(files) > 2 * int(threads)
+
+
+def test_websockets_are_led_to_their_gunicorn_or_else_to_the_app(single, custom):
+    (location,) = re.findall(r"location = /api/v1/stream \{(.*?)\}", single.text(NGINX), re.DOTALL)
+    assert "proxy_pass http://gunicorn-stream;" in location
+    assert "server unix:/run/gunicorn-stream.sock " in single.text(NGINX)
+    (location,) = re.findall(r"location = /api/v1/stream \{(.*?)\}", custom.text(NGINX), re.DOTALL)
+    assert "proxy_pass http://gunicorn;" in location
+    assert "gunicorn-stream" not in custom.text(NGINX)
+
+
+def test_websockets_are_never_sent_twice(single):
+    backend = single.text(HAPROXY).partition("\nbackend websockets\n")[2]
+    assert "balance leastconn" in backend
+    assert "retry-on" not in backend
+    assert "use_backend websockets if { path /api/v1/stream }" in single.text(HAPROXY)
+
+
+def test_a_release_is_tried_with_all_that_the_app_has(single, custom):
+    trial = "/etc/systemd/system/try-release@.service"
+    assert len(lines(single.text(trial), "ExecStartPre=")) == 2
+    assert lines(custom.text(trial), "ExecStartPre=") == []
+    assert 'CELERY_APP="web.worker:app"' in environment(single)
+    assert "CELERY_APP" not in environment(custom)
+
+
+def test_workers_are_those_of_pillar_and_no_other(hosts, osfinger):
+    worker, custom = hosts(osfinger, "worker"), hosts(osfinger, "custom")
+
+    def units(host):
+        return {chunk["name"] for chunk in host.chunks if chunk["fun"] == "running" and "celery@" in chunk["name"]}
+
+    def kept(host):
+        (chunk,) = (chunk for chunk in host.chunks if chunk["name"] == "celery@*.service")
+        return set(chunk["keep"])
+
+    assert units(worker) == kept(worker) == {"celery@short.service", "celery@all.service", "celery@odd.service"}
+    assert "QUEUES=short\nCONCURRENCY=1\n" in worker.text("/etc/celery/short.conf")
+    assert "QUEUES=short,long\nCONCURRENCY=2\n" in worker.text("/etc/celery/all.conf")
+    assert "MAX_TASKS_PER_CHILD=5\n" in worker.text("/etc/celery/odd.conf")
+    assert units(custom) == kept(custom) == set()
+
+
+def test_long_work_gives_way_to_pages(single):
+    unit = single.text("/etc/systemd/system/celery@.service")
+    assert lines(unit, ("Nice=", "CPUWeight=", "OOMScoreAdjust=")) == ["Nice=10", "CPUWeight=20", "OOMScoreAdjust=500"]
+    assert "CPUWeight" not in single.text("/etc/systemd/system/gunicorn.service")
+
+
+def test_worker_runs_in_the_sandbox_of_the_app(single):
+    """No setting of it is said twice, as the later one would win."""
+    for unit in ("gunicorn.service", "gunicorn-stream.service", "celery@.service", "try-release@.service"):
+        text = single.text(f"/etc/systemd/system/{unit}")
+        assert "User=app\n" in text
+        assert "ProtectSystem=strict\n" in text
+        names = [line.partition("=")[0] for line in text.splitlines() if re.match(r"[A-Z]\w+=", line)]
+        twice = {name for name in names if names.count(name) > 1}
+        assert twice <= {"ExecStartPre", "SystemCallFilter"}, unit
+
+
+def test_launcher_of_workers_is_python(single):
+    compile(single.text("/usr/local/sbin/run-celery"), "run-celery", "exec")
+
+
+def test_limits_of_clients_are_those_of_pillar(single, custom, hosts, osfinger):
+    text = single.text(HAPROXY)
+    assert "track-sc0 src,ipmask(32,64) unless { src 127.0.0.0/8 10.77.1.0/24 }" in text
+    assert "deny deny_status 429 if { sc_http_req_rate(0) gt 2000 }" in text
+    assert "deny_status 429 if { sc_gpc0_rate(0) gt 50 }" in text
+    assert "reject if { sc_conn_cur(0) gt 500 }" in text
+    assert "hdr Retry-After 10" in text
+    assert not re.search(r"deny_status|reject|unless \{ src", custom.text(HAPROXY))
+
+
+def test_headers_are_those_of_pillar(single, custom):
+    wanted = ["Referrer-Policy", "X-Content-Type-Options"]
+    assert re.findall(r"http-after-response set-header (\S+) .* unless", single.text(HAPROXY)) == wanted
+    assert "Strict-Transport-Security" in single.text(HAPROXY)
+    assert 'set-header X-Frame-Options "DENY 100%%" unless' in custom.text(HAPROXY)
+    assert "Strict-Transport-Security" not in custom.text(HAPROXY)
 
 
 def test_environment_survives_quotes_and_backslashes(custom):

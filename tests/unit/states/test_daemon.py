@@ -1,4 +1,4 @@
-"""daemon.running: what it makes systemd do, and when. systemd is a fake here; tests/infra has the real one."""
+"""What daemon.running and daemon.only make systemd do, and when. It is a fake here; tests/infra has the real one."""
 
 import datetime
 import os
@@ -232,3 +232,56 @@ def test_systemctl_that_fails_says_why(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     with pytest.raises(RuntimeError, match=r"systemctl start demo: Unit demo\.service not found\."):
         state._systemctl("start", "demo")
+
+
+# --- daemon.only: of a kind of units, those that pillar still names ---------------------------------------------------
+
+
+@pytest.fixture
+def only(monkeypatch, tmp_path):
+    """Run the state on a fake systemd with these units; return what it did and what systemd was told."""
+
+    def run(running=(), enabled=(), states=None, test=False, keep=()):
+        state = load("_states/daemon.py", __opts__={"test": test})
+        wants = tmp_path / "multi-user.target.wants"
+        wants.mkdir()
+        for unit in enabled:
+            (wants / unit).symlink_to("/etc/systemd/system/worker@.service")
+        asked = []
+
+        def systemctl(verb, *arguments):
+            if verb == "list-units":
+                assert arguments[-1] == "worker@*.service"
+                return "".join(f"{unit} loaded active running A worker\n" for unit in running)
+            if verb == "show":
+                return f"ActiveState={(states or {}).get(arguments[-1], 'inactive')}\n"
+            asked.append((verb, *arguments))
+            return ""
+
+        monkeypatch.setattr(state, "UNITS", str(tmp_path))
+        monkeypatch.setattr(state, "_systemctl", systemctl)
+        return state.only("worker@*.service", keep=keep), asked
+
+    return run
+
+
+def test_units_that_pillar_names_are_left_alone(only):
+    ret, asked = only(running=["worker@a.service"], enabled=["worker@a.service"], keep=["worker@a.service"])
+    assert (ret["result"], ret["changes"], asked) == (True, {}, [])
+
+
+def test_units_that_run_or_would_at_the_next_boot_are_stopped_for_good(only):
+    ret, asked = only(running=["worker@b.service"], enabled=["worker@c.service"], keep=["worker@a.service"])
+    assert asked == [("disable", "--now", "worker@b.service", "worker@c.service")]
+    assert ret["changes"] == {"stopped": ["worker@b.service", "worker@c.service"]}
+
+
+def test_a_failed_unit_that_nobody_wants_is_forgotten(only):
+    _, asked = only(running=["worker@b.service"], states={"worker@b.service": "failed"})
+    assert asked[-1] == ("reset-failed", "worker@b.service")
+
+
+def test_dry_run_stops_no_unit(only):
+    ret, asked = only(running=["worker@b.service"], test=True)
+    assert (ret["result"], asked) == (None, [])
+    assert "worker@b.service" in ret["comment"]

@@ -7,7 +7,12 @@ import subprocess
 from rendering import SECRET
 
 EVERYWHERE = {"ntp", "logrotate"}
-BY_ROLE = {"lb": {"haproxy"}, "web": {"app", "gunicorn", "nginx"}, "data": {"redis"}}
+BY_ROLE = {
+    "lb": {"haproxy"},
+    "web": {"app", "gunicorn", "nginx"},
+    "worker": {"app", "celery"},
+    "data": {"redis"},
+}
 
 
 def test_roles_decide_what_a_host_gets(host):
@@ -38,7 +43,7 @@ def test_files_are_named_by_their_path_and_have_a_quoted_mode(host):
 def test_configuration_is_checked_before_it_replaces_the_old_one(host):
     """Drop-ins and templates for units, and files of variables, have no checker."""
     for path, chunk in host.files.items():
-        if path.startswith("/etc/") and not re.search(r"\.d/turnkey\.conf$|^/etc/default/|@\.[a-z]+$", path):
+        if path.startswith("/etc/") and not re.search(r"\.d/turnkey\.conf$|^/etc/(default|celery)/|@\.[a-z]+$", path):
             assert chunk.get("check_cmd"), path
 
 
@@ -50,10 +55,17 @@ def test_every_file_of_a_daemon_reaches_it(host):
             told.update(chunk.get("restart", []), chunk.get("reload", []))
     configuration = {path for path in host.files if path.startswith("/etc/")}
     # logrotate reads its files each time it runs, try-release has systemd read those of its trial.
-    later = re.compile(r"/etc/logrotate\.d/|/etc/systemd/system/try-release@")
+    # A host without workers has nothing that reads the template of theirs.
+    templates = "try-release@" if any("celery@" in path for path in told) else "(try-release|celery)@"
+    later = re.compile(rf"/etc/logrotate\.d/|/etc/systemd/system/{templates}")
     assert {path for path in configuration - told if not later.match(path)} == set()
-    known = configuration | {chunk["name"] for chunk in host.chunks if chunk["fun"] == "symlink"}
+    known = set(host.files) | {chunk["name"] for chunk in host.chunks if chunk["fun"] == "symlink"}
     assert told - known == set()
+
+
+def test_a_host_of_several_roles_gets_each_formula_once(hosts, osfinger):
+    names = [(chunk["__id__"], chunk["fun"]) for chunk in hosts(osfinger, "single").chunks]
+    assert len(names) == len(set(names))
 
 
 def test_secrets_are_shown_to_nobody(host):
@@ -73,6 +85,7 @@ def test_packages_are_lists(host):
 
 def test_rendered_scripts_pass_shellcheck(host, tmp_path):
     scripts = {path: host.text(path) for path in host.files if host.text(path).startswith("#!")}
+    scripts = {path: text for path, text in scripts.items() if "python" not in text.partition("\n")[0]}
     if "web" in host.roles:
         assert "/usr/local/sbin/try-release" in scripts
     for path, text in scripts.items():

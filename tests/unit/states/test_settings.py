@@ -18,6 +18,7 @@ PILLAR = {
     "app": yaml.safe_load((ROOT / "salt" / "pillar" / "app.sls").read_text())["app"],
     "redis": {"password": SECRET},
     # So that a bad example needs to be bad in one key only.
+    "celery": {"workers": {"mine": {"queues": ["mine"]}}},
     "logrotate": {"logs": {"mine": {"paths": ["/var/log/mine.log"], "create": "0640 root adm"}}},
 }
 

@@ -105,7 +105,7 @@ def test_pillar_of_the_repository_passes():
 
 
 def host(**changes):
-    return {"address": "10.0.0.1", "roles": ["lb", "web", "data"], **changes}
+    return {"address": "10.0.0.1", "roles": ["lb", "web", "worker", "data"], **changes}
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,7 @@ def host(**changes):
             "topology:hosts:b:address: 10.0.0.1 is a's already",
         ),
         ({"topology": {**SINGLE, "hosts": {"a": host(roles=["lb", "web"])}}}, "no host has the role data"),
+        ({"topology": {**SINGLE, "hosts": {"a": host(roles=["lb", "web", "data"])}}}, "no host has the role worker"),
         ({"haproxy": {"port": 8080}}, "nginx:port: 8080 is haproxy:port's already"),
         ({"nginx": {"status_port": 6379}}, "redis:port: 6379 is nginx:status_port's already"),
     ],

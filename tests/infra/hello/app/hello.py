@@ -8,7 +8,7 @@ from flask_sock import Sock
 
 
 def create_app() -> Flask:
-    """A greeting that may be cached, a counter that may not, two private answers, an echo, and its health."""
+    """A greeting that may be cached, a counter that may not, two private answers, one that is soon there, an echo."""
     app = Flask(__name__)
     sock = Sock(app)
     store = redis.Redis.from_url(os.environ["REDIS_URL"])
@@ -24,6 +24,14 @@ def create_app() -> Flask:
     @app.get("/count")
     def count() -> Response:
         return jsonify(count=store.incr("hello:count"))
+
+    @app.get("/soon")
+    def soon() -> Response:
+        response = Response("not yet\n", status=202, mimetype="text/plain")
+        # nginx 1.22 heeds whichever of the two comes first.
+        response.headers["X-Accel-Expires"] = "1"
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
     @app.get("/private")
     def private() -> Response:

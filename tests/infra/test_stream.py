@@ -1,0 +1,110 @@
+"""The stream: websockets through the whole line, in a gunicorn of their own, cut off by nothing but what they say."""
+
+import contextlib
+
+import pytest
+from client import Client
+from load import TERMS, Load, serves
+from machine import Machine
+from stream import STREAM, UNIT, Stream, knock, streams
+from waiting import eventually
+
+SERVICE_RESTART = 1012
+
+
+def test_a_stream_brings_all_terms_in_order_and_says_when_it_is_done(client: Client) -> None:
+    with Stream(client, 0, 1_000) as stream:
+        *frames, last = stream
+
+    assert [term for frame in frames for term in frame["terms"]] == TERMS
+    assert last == {"done": True, "next": 1_000}
+    assert stream.code == 1000
+
+
+@pytest.mark.parametrize("query", ["start=-1", "start=0&count=0", "start=x", "from=1", "start=0&start=1"])
+def test_a_bad_wish_is_refused_with_a_problem_before_the_upgrade(client: Client, query: str) -> None:
+    answer = knock(client, query)
+
+    assert answer.status == 400
+    assert answer.is_problem
+    assert (answer.header("Cache-Control"), answer.cache) == ("no-store", "NONE")
+
+
+def test_who_asks_without_a_websocket_is_told_so(client: Client) -> None:
+    answer = client.ask(f"{STREAM}?start=0&count=1")
+
+    assert answer.status in (400, 426)
+    assert answer.is_problem
+
+
+def test_websockets_that_nobody_reads_take_nothing_from_pages(client: Client, web: Machine) -> None:
+    # More than the app's own gunicorn has threads.
+    sizes = web.settings("gunicorn")
+    with contextlib.ExitStack() as open_ones:
+        for _ in range(2 * sizes["threads"] + 10):
+            open_ones.enter_context(Stream(client))
+        for _ in range(10):
+            serves(client)
+
+
+@pytest.mark.disruptive
+@pytest.mark.roles("web")
+def test_one_too_many_is_told_to_come_again_and_let_in_when_there_is_room(host: Machine, client: Client) -> None:
+    with host.applied({"gunicorn": {"stream": {"connections": 3, "workers": 1}}}) as applied:
+        assert applied.ok, applied.message
+        assert eventually(lambda: streams(client))
+        with contextlib.ExitStack() as open_ones:
+            for _ in range(3):
+                # The one before may still be leaving.
+                eventually(lambda: open_ones.enter_context(Stream(client)))
+            answer = knock(client)
+            assert (answer.status, answer.is_problem) == (503, True)
+            assert int(answer.header("Retry-After") or 0) > 0
+        assert eventually(lambda: knock(client).status == 101)
+
+
+@pytest.mark.disruptive
+@pytest.mark.roles("web")
+def test_a_reload_asks_clients_to_come_back_and_they_miss_nothing(host: Machine, client: Client) -> None:
+    with Stream(client) as stream:
+        frames = iter(stream)
+        following = len(next(frames)["terms"])
+        host.check("systemctl reload %s", UNIT)
+        for frame in frames:
+            assert frame["start"] == following
+            following += len(frame["terms"])
+    assert stream.code == SERVICE_RESTART
+
+    with Stream(client, following, 1) as resumed:
+        assert next(iter(resumed))["start"] == following
+
+
+@pytest.mark.disruptive
+@pytest.mark.roles("web")
+@pytest.mark.parametrize("victim", ["worker", "main process"])
+def test_a_stream_that_is_killed_is_back_by_itself_and_pages_do_not_notice(
+    host: Machine, client: Client, victim: str
+) -> None:
+    pid = host.children(UNIT)[0] if victim == "worker" else host.main_pid(UNIT)
+    with Load(client) as running:
+        host.check("kill -KILL %s", str(pid))
+        assert eventually(lambda: pid not in host.processes(UNIT) and len(host.children(UNIT)) > 1)
+        assert eventually(lambda: streams(client))
+
+    assert running.failures == []
+
+
+@pytest.mark.disruptive
+@pytest.mark.roles("web")
+def test_a_stream_that_cannot_start_keeps_its_release_out_of_service(host: Machine, client: Client) -> None:
+    before = host.release()
+
+    with host.site({"app": {"stream": "web:no_such_callable()"}}):
+        broken = host.apply()
+        during = host.release()
+    host.heal()
+
+    assert [name.rpartition("/")[2] for name in broken.failed] == ["tried"]
+    assert "no_such_callable" in broken.message
+    assert during == before
+    assert streams(client)

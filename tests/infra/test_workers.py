@@ -1,0 +1,127 @@
+"""Workers: those of pillar run, in the release that serves, behind pages, and are back when they are killed."""
+
+import json
+import random
+
+import pytest
+from client import Client
+from machine import Machine
+from waiting import eventually
+
+pytestmark = pytest.mark.roles("worker")
+
+JOBS = "/api/v1/jobs"
+
+
+def units(host: Machine) -> list[str]:
+    """Return the workers that run."""
+    listed = host.check("systemctl list-units --plain --no-legend --state=active 'celery@*.service'")
+    return sorted(line.split()[0] for line in listed.splitlines())
+
+
+def works(client: Client) -> bool:
+    """Have a job done that nobody has asked for yet, and fail unless its result is right."""
+    wanted = {"start": random.randrange(10_000, 1_000_000), "count": 3}  # noqa: S311 - no secret
+    posted = client.ask(JOBS, {"Content-Type": "application/json"}, "POST", json.dumps(wanted).encode())
+    assert posted.status == 202, posted.body
+    place = posted.header("Location") or ""
+
+    def done() -> bool:
+        job = client.ask(place).json
+        assert job["state"] in ("queued", "running", "done"), job
+        return bool(job["state"] == "done")
+
+    eventually(done)
+    a, b, c = (int(digits) for digits in terms(client, f"{place}/result"))
+    # Cassini: three terms that hold together are the right ones.
+    assert a * c - b * b == (-1) ** (wanted["start"] + 1)
+    return True
+
+
+def terms(client: Client, target: str) -> list[str]:
+    found: list[str] = client.ask(target).json["terms"]
+    return found
+
+
+def test_workers_are_those_of_pillar(host: Machine) -> None:
+    assert units(host) == sorted(f"celery@{name}.service" for name in host.settings("celery")["workers"])
+
+
+def test_each_takes_from_its_queues_and_gives_way_to_pages(host: Machine) -> None:
+    settings = host.settings("celery")
+    for name, worker in settings["workers"].items():
+        unit = f"celery@{name}.service"
+        arguments = host.read(f"/proc/{host.main_pid(unit)}/cmdline").split("\0")
+        assert f"--queues={','.join(worker['queues'])}" in arguments
+        for pid in host.processes(unit):
+            assert host.check("ps --no-headers -o ni --pid %s", str(pid)).strip() == str(settings["nice"])
+        assert host.show(unit, "CPUWeight") == str(settings["cpu_weight"])
+
+
+def test_all_of_them_run_in_the_release_that_serves(host: Machine) -> None:
+    for unit in units(host):
+        assert {host.check("readlink /proc/%s/cwd", str(pid)) for pid in host.processes(unit)} == {
+            f"{host.release()}/src"
+        }
+
+
+def test_a_job_is_done(client: Client) -> None:
+    assert works(client)
+
+
+@pytest.mark.disruptive
+@pytest.mark.parametrize("victim", ["main process", "child"])
+def test_a_worker_that_is_killed_is_back_by_itself(host: Machine, client: Client, victim: str) -> None:
+    for unit in units(host):
+        pid = host.main_pid(unit) if victim == "main process" else host.children(unit)[0]
+        host.check("kill -KILL %s", str(pid))
+
+        def is_back(unit: str = unit, pid: int = pid) -> bool:
+            return host.show(unit, "ActiveState") == "active" and pid not in host.processes(unit)
+
+        assert eventually(is_back)
+        assert eventually(lambda unit=unit: len(host.children(unit)) > 0)  # type: ignore[misc]
+
+    assert works(client)
+
+
+@pytest.mark.disruptive
+def test_a_worker_that_pillar_drops_stops_and_one_that_it_adds_runs(host: Machine, client: Client) -> None:
+    before = units(host)
+
+    with host.applied(
+        {"celery": {"workers": {"short": {"concurrency": 0}, "extra": {"queues": ["extra"]}}}}
+    ) as applied:
+        assert applied.ok, applied.message
+        assert units(host) == ["celery@all.service", "celery@extra.service"]
+        assert works(client)
+        again = host.apply()
+        assert (again.ok, again.changed) == (True, {})
+
+    assert units(host) == before
+    assert works(client)
+
+
+@pytest.mark.disruptive
+def test_workers_follow_a_new_release(host: Machine, client: Client) -> None:
+    before = host.release()
+
+    with host.applied({"app": {"environment": {"FIBONACCI_MAX_PER_PAGE": 900}}}) as applied:
+        assert applied.ok, applied.message
+        assert host.release() != before
+        test_all_of_them_run_in_the_release_that_serves(host)
+        assert works(client)
+
+
+@pytest.mark.disruptive
+def test_celery_that_does_not_load_keeps_its_release_out_of_service(host: Machine) -> None:
+    before = host.release()
+
+    with host.site({"app": {"celery": "web.no_such_worker:app"}}):
+        broken = host.apply()
+        during = host.release()
+    host.heal()
+
+    assert [name.rpartition("/")[2] for name in broken.failed] == ["tried"]
+    assert "no_such_worker" in broken.message
+    assert during == before
