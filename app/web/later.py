@@ -71,10 +71,11 @@ def accepted(job: Job, shared: bool = False) -> Response:
     response.headers["Retry-After"] = str(
         min(RETRY_AFTER + RETRY_AFTER_EACH * (job.position or 0), LONGEST_RETRY_AFTER)
     )
-    response.headers["Cache-Control"] = "no-store"
     if shared:
         # For nginx alone, which takes it away: those who wait for the first one's answer get this, not a turn each.
+        # Before Cache-Control: nginx takes the first that it meets at its word.
         response.headers["X-Accel-Expires"] = "1"
+    response.headers["Cache-Control"] = "no-store"
     return response
 
 

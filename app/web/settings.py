@@ -18,8 +18,12 @@ class SettingsError(ValueError):
     """A setting that cannot be used; the text names the environment's variable and what it may be."""
 
 
-def _number(default: int | float, minimum: int | float, maximum: int | float, meaning: str) -> Any:
-    return field(default=default, metadata={"minimum": minimum, "maximum": maximum, "meaning": meaning})
+def _number(
+    default: int | float, minimum: int | float, maximum: int | float, meaning: str, variable: str | None = None
+) -> Any:
+    bounds = {"minimum": minimum, "maximum": maximum}
+    named = {"variable": variable} if variable else {}
+    return field(default=default, metadata={**bounds, "meaning": meaning, **named})
 
 
 def _choice(default: str, choices: tuple[str, ...], meaning: str) -> Any:
@@ -55,7 +59,13 @@ class Settings:
     job_time_limit: int = _number(600, 1, 86_400, "longest time that a job may take, in seconds")
     job_attempts: int = _number(3, 1, 10, "how often a job is begun before it fails, as its workers die")
     job_lease: float = _number(10.0, 1.0, 600.0, "how long a job stays with a worker that gives no sign, in seconds")
-    stream_connections: int = _number(400, 1, 10_000, "most websockets open in one process")
+    stream_connections: int = _number(
+        400,
+        1,
+        10_000,
+        "most websockets open in one process; its gunicorn has threads for so many",
+        "STREAM_CONNECTIONS",
+    )
     stream_batch_bytes: int = _number(64 * 2**10, 1_024, 2**20, "terms in one message of a websocket, in bytes")
     stream_deadline: float = _number(30.0, 0.1, 3_600.0, "longest wait for a websocket to take 64 KiB, in seconds")
     stream_ping: float = _number(60.0, 0.1, 3_600.0, "time between pings; five unanswered ones close, in seconds")

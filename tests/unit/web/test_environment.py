@@ -35,7 +35,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "FIBONACCI_JOB_TIME_LIMIT": "5",
         "FIBONACCI_JOB_ATTEMPTS": "6",
         "FIBONACCI_JOB_LEASE": "7.5",
-        "FIBONACCI_STREAM_CONNECTIONS": "20",
+        "STREAM_CONNECTIONS": "20",
         "FIBONACCI_STREAM_BATCH_BYTES": "4096",
         "FIBONACCI_STREAM_DEADLINE": "10",
         "FIBONACCI_STREAM_PING": "0.5",
