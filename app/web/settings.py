@@ -63,7 +63,7 @@ class Settings:
         400,
         1,
         10_000,
-        "most websockets open in one process; its gunicorn has threads for so many",
+        "most websockets open in one process, whose threads are more",
         "STREAM_CONNECTIONS",
     )
     stream_batch_bytes: int = _number(64 * 2**10, 1_024, 2**20, "terms in one message of a websocket, in bytes")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import fields
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from websocket import ABNF, WebSocket, WebSocketBadStatusException
 from fibonacci import decimal_text, xsequence
 from test_server import Server, free_port, running
 from web import create_stream_app
-from web.settings import Settings
+from web.settings import Settings, variable
 from web.stopping import ServerStop
 from web.stream import PATH, batches, in_turn, serve, terms_text
 from web.websocket import Websocket
@@ -48,7 +49,8 @@ def stream_server(folder: Path, *options: str, **settings: object) -> Iterator[S
     """Run the stream's gunicorn with *settings*, such as connections=2."""
     port = free_port()
     command = ["gunicorn", "--no-control-socket", "--worker-class=gthread", "--threads=20", f"--bind=127.0.0.1:{port}"]
-    environment = {f"FIBONACCI_{name.upper()}": str(value) for name, value in settings.items()}
+    by_name = {setting.name: variable(setting) for setting in fields(Settings)}
+    environment = {by_name[name]: str(value) for name, value in settings.items()}
     with running([*command, *options, "web:create_stream_app()"], port, folder / "log", environment) as server:
         yield server
 
