@@ -184,6 +184,8 @@ def make_venv() -> None:
     install(packages, "the virtual environment cannot be made")
 
     print(f"Making {VENV.relative_to(ROOT)} (two minutes)", flush=True)
+    if VENV.is_symlink():
+        VENV.unlink()  # or --clear would empty another tree's
     log = CACHE / "venv.log"
     log.unlink(missing_ok=True)
     environment = dict(os.environ)
