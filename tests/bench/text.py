@@ -28,8 +28,8 @@ def tables() -> Iterator[Table]:
     # What is compared with needs it; the library does not.
     sys.set_int_max_str_digits(0)
     yield ratios(
-        "Pages of terms, gathered as a whole, and the text of a term far out, in time of the processor. The ratio says\n"
-        "how many times faster ours is.",
+        "Pages of terms, gathered as a whole, and the text of a term far out, in time of the processor. The ratio\n"
+        "says how many times faster ours is.",
         comparisons(),
         process_time,
     )
