@@ -9,9 +9,10 @@ from fibonacci.exact import exact_context
 
 Progress = Callable[[float], object]
 
-# Below it GMP is faster, though its conversion to decimal costs more than the jump; from here on ``decimal`` is, whose
-# numbers are decimal from the start, and which can tell how far it is. docs/performance.rst has the measured table.
-DECIMAL_JUMP_FROM = 2_000_000
+# Below it GMP is faster, though its conversion to decimal costs more than the jump; beyond it ``decimal`` is, whose
+# numbers are decimal from the start, and which can tell how far it is. docs/performance.rst has the measured table: for
+# two terms they cross somewhat before, for one somewhat after.
+DECIMAL_JUMP_FROM = 4_000_000
 
 # What the parts of a jump to an index cost, for each 1 of the index: a product takes three transforms of its factors, a
 # square two. The text was measured.

@@ -15,8 +15,8 @@ from fibonacci.exact import exact_context
 # Where the ways cross, by index. Up to here (125 digits) a Python integer is converted sooner than anything else is
 # called, though that is quadratic in its length.
 DECIMAL_FROM = 600
-# From here (606 digits) the digits are the cost, not the calls, and packed ones cost least.
-PACKED_FROM = 2_900
+# From here (418 digits) the digits are the cost, not the calls, and packed ones cost least.
+PACKED_FROM = 2_000
 
 # Packed integers of 6s and 1s are made for terms longer by this share, so that they are made seldom.
 ROOM = 16

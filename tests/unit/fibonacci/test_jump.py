@@ -47,7 +47,7 @@ def test_both_means_agree_where_they_cross(n: int) -> None:
     assert pair_text(n)[0] == term_text(n)
 
 
-@pytest.mark.parametrize("n", [3_000_001, 4_194_304, 10_000_000])
+@pytest.mark.parametrize("n", [5_000_001, 8_388_608, 10_000_000])
 def test_deep_terms_agree_with_oracle_modulo_primes(n: int) -> None:
     text = term_text(n)
     assert len(text) == digits(n)
@@ -55,7 +55,7 @@ def test_deep_terms_agree_with_oracle_modulo_primes(n: int) -> None:
 
 
 @settings(max_examples=4)
-@given(st.integers(DECIMAL_JUMP_FROM, DECIMAL_JUMP_FROM * 3 // 2))
+@given(st.integers(DECIMAL_JUMP_FROM, DECIMAL_JUMP_FROM + 500_000))
 def test_walk_from_a_deep_jump_agrees_with_oracle_modulo_primes(n: int) -> None:
     for index, text in enumerate(terms_text(n, 4), n):
         assert len(text) == digits(index)
