@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from web import health, jobs, later, logs, pages, problems, queue, store, stream, terms
+from web.contract import Contract
 from web.jobstore import Jobs
 from web.settings import Settings, from_environment_or_exit
 
@@ -29,11 +30,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or from_environment_or_exit()
     shared = store.from_settings(settings)
     long = _jobs(settings)
+    contract = Contract(settings, has_jobs=long is not None)
     app = _application(settings)
     later.register(app)
-    app.register_blueprint(pages.resource(settings, shared, long))
-    app.register_blueprint(terms.resource(settings, shared, long))
-    app.register_blueprint(jobs.resource(settings, long))
+    app.register_blueprint(pages.resource(contract, shared, long))
+    app.register_blueprint(terms.resource(contract, shared, long))
+    app.register_blueprint(jobs.resource(contract, long))
     app.register_blueprint(health.resource(shared))
     return app
 

@@ -13,28 +13,23 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 
-from fibonacci import digits
 from web import later
 from web.answers import answer
-from web.chunks import terms_length
+from web.contract import ENDED_STATE, JOBS_PAGE, JOBS_PER_PAGE, SOME_STATE, Contract
 from web.health import fresh
-from web.jobstore import ENDED, STATES, Job, Jobs, parse_id
+from web.jobstore import ENDED, Job, Jobs, parse_id
 from web.later import PATH, Results
 from web.pages import document as page_document
-from web.pagination import DEFAULT_PER_PAGE, ENVELOPE_BYTES, Page, last_for_which
-from web.parameters import choice, natural, query
+from web.pagination import Page
+from web.parameters import query
 from web.problems import InvalidParameter
-from web.settings import Settings
 
 # More than a request for a job can need.
 MAX_BODY_BYTES = 1_024
 
-# Jobs on a page of them, and pages: beyond any backlog.
-MAX_JOBS_PER_PAGE, MAX_JOBS_PAGE = 100, 1_000_000
 
-
-def resource(settings: Settings, jobs: Jobs | None) -> Blueprint:
-    """Return the resources, within the limits of *settings*; without *jobs* each is a 503."""
+def resource(contract: Contract, jobs: Jobs | None) -> Blueprint:
+    """Return the resources; without *jobs* each is a 503."""
     blueprint = Blueprint("jobs", __name__, url_prefix=PATH)
 
     def there() -> Jobs:
@@ -51,22 +46,21 @@ def resource(settings: Settings, jobs: Jobs | None) -> Blueprint:
     @blueprint.post("")
     def submit() -> Response:
         query()
-        start, count = _range_asked_for(settings)
+        start, count = _range_asked_for(contract)
         return later.accepted(there().submit(start, count))
 
     @blueprint.get("")
     def index() -> Response:
         values = query("page", "per_page", "state")
-        per_page = natural("per_page", values.get("per_page", ["20"]), 1, MAX_JOBS_PER_PAGE)
-        page = Page(natural("page", values.get("page", ["1"]), 1, MAX_JOBS_PAGE), per_page)
-        state = choice("state", values["state"], STATES) if "state" in values else None
+        page = Page(JOBS_PAGE.of(values), JOBS_PER_PAGE.of(values))
+        state = SOME_STATE.of(values) if "state" in values else None
         total, listed = there().page(page.number, page.per_page, state)
         return fresh(_index_document(page, total, listed, state))
 
     @blueprint.delete("")
     def remove_all() -> Response:
         # Said in words: a DELETE of the collection that forgets its argument must not remove anything.
-        state = choice("state", query("state").get("state", []), ENDED)
+        state = ENDED_STATE.of(query("state"))
         return fresh({"removed": there().delete_all(state)})
 
     @blueprint.get("/<string:id>")
@@ -87,13 +81,13 @@ def resource(settings: Settings, jobs: Jobs | None) -> Blueprint:
         job = found(id)
         if job.state != "done":
             raise NotFound(f"There is no result: the job is {job.state}.")
-        page, links = _result_page(job, settings)
+        page, links = _result_page(job, contract)
         return answer(page_document(page, links), Results(there()), links)
 
     return blueprint
 
 
-def _range_asked_for(settings: Settings) -> tuple[int, int]:
+def _range_asked_for(contract: Contract) -> tuple[int, int]:
     """Return start and count that the request's body asks for; raise what is wrong with it."""
     if request.mimetype != "application/json":
         raise UnsupportedMediaType('The body must be application/json, such as {"n": 20000000}.')
@@ -109,19 +103,10 @@ def _range_asked_for(settings: Settings) -> tuple[int, int]:
     for name in members:
         if name not in known:
             raise InvalidParameter(name, "There is no such member; known here: " + ", ".join(known) + ".")
-    largest = largest_index(settings)
     if "n" in members:
-        return _integer("n", members["n"], 0, largest), 1
-    start = _integer("start", members["start"], 0, largest)
-    most = last_for_which(
-        lambda count: terms_length(start, count) + ENVELOPE_BYTES <= settings.job_max_bytes, largest + 1 - start
-    )
-    return start, _integer("count", members["count"], 1, max(most, 1))
-
-
-def largest_index(settings: Settings) -> int:
-    """Return the largest index that a job calculates: within the limit of indices and of bytes."""
-    return last_for_which(lambda n: digits(n) + ENVELOPE_BYTES <= settings.job_max_bytes, settings.job_max_index)
+        return contract.job_n.checked(members["n"]), 1
+    start = contract.job_start.checked(members["start"])
+    return start, contract.job_count(start).checked(members["count"])
 
 
 def _members(text: bytes) -> dict[str, Any]:
@@ -140,13 +125,6 @@ def _members(text: bytes) -> dict[str, Any]:
     return members
 
 
-def _integer(name: str, value: object, minimum: int, maximum: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
-        detail = f"{name} must be an integer from {minimum} to {maximum}."
-        raise InvalidParameter(name, detail, minimum, maximum)
-    return value
-
-
 def _index_document(page: Page, total: int, listed: list[Job], state: str | None) -> dict[str, Any]:
     def link(number: int) -> str:
         return page.at(number).link(PATH) + (f"&state={state}" if state else "")
@@ -160,16 +138,16 @@ def _index_document(page: Page, total: int, listed: list[Job], state: str | None
     return {"page": page.number, "per_page": page.per_page, "total": total, "jobs": jobs, "links": links}
 
 
-def _result_page(job: Job, settings: Settings) -> tuple[Page, dict[str, str]]:
+def _result_page(job: Job, contract: Contract) -> tuple[Page, dict[str, str]]:
     """Return the page of *job*'s result that the query asks for, and the references from it by relation."""
     values = query("page", "per_page")
-    per_page = natural("per_page", values.get("per_page", [str(DEFAULT_PER_PAGE)]), 1, settings.max_per_page)
-    last = -(-job.count // per_page)
-    page = Page(natural("page", values.get("page", ["1"]), 1, last), per_page, job.start, job.start + job.count)
+    per_page = contract.result_per_page.of(values)
+    numbers = contract.result_page(job.count, per_page)
+    page = Page(numbers.of(values), per_page, job.start, job.start + job.count)
     pages = {"self": page, "first": page.at(1)}
     if page.number > 1:
         pages["prev"] = page.at(page.number - 1)
-    if page.number < last:
+    if page.number < numbers.maximum:
         pages["next"] = page.at(page.number + 1)
     path = f"{PATH}/{job.id}/result"
     return page, {relation: target.link(path) for relation, target in pages.items()}

@@ -5,27 +5,26 @@ import json
 from flask import Blueprint, Response
 
 from web.answers import answer
+from web.contract import Contract
 from web.documents import Document
 from web.jobstore import Jobs
 from web.later import Results
-from web.pagination import Limits, Page
-from web.settings import Settings
+from web.pagination import Page
 from web.store import Store
 
 PATH = "/api/v1/fibonacci"
 
 
-def resource(settings: Settings, store: Store, jobs: Jobs | None) -> Blueprint:
-    """Return the resource, within the limits of *settings*; *store* is its cache, *jobs* calculate what takes long."""
+def resource(contract: Contract, store: Store, jobs: Jobs | None) -> Blueprint:
+    """Return the resource; *store* is its cache, *jobs* calculate what takes long."""
     blueprint = Blueprint("pages", __name__)
-    last_index = max(settings.inline_limit, settings.job_max_index) if jobs else settings.inline_limit
-    limits = Limits(settings.max_per_page, last_index, settings.max_page_bytes)
+    limits = contract.limits
 
     @blueprint.get(PATH)
     def pages() -> Response:
         page = limits.page_asked_for()
         links = limits.links(page, PATH)
-        is_long = page.start + page.count - 1 > settings.inline_limit
+        is_long = page.start + page.count - 1 > contract.settings.inline_limit
         return answer(document(page, links), Results(jobs) if jobs and is_long else store, links)
 
     return blueprint

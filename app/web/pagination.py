@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from web.chunks import terms_length
-from web.parameters import natural, query
+from web.parameters import Natural, query
 from web.problems import InvalidParameter
 
 DEFAULT_PER_PAGE = 100
@@ -50,11 +50,21 @@ class Limits:
     index: int
     page_bytes: int
 
+    @property
+    def number_parameter(self) -> Natural:
+        """The number of a page; how many there are depends on their size."""
+        return Natural("page", 1, self.index + 1, "number of the page", 1)
+
+    @property
+    def size_parameter(self) -> Natural:
+        """The size of a page."""
+        return Natural("per_page", 1, self.per_page, "terms on a page", DEFAULT_PER_PAGE)
+
     def page_asked_for(self) -> Page:
         """Return the page that the request's query names; raise InvalidParameter with the bounds otherwise."""
         values = query("page", "per_page")
-        per_page = natural("per_page", values.get("per_page", [str(DEFAULT_PER_PAGE)]), 1, self.per_page)
-        number = natural("page", values.get("page", ["1"]), 1, (self.index + 1) // per_page)
+        per_page = self.size_parameter.of(values)
+        number = self.number_parameter.of(values, (self.index + 1) // per_page)
         page = Page(number, per_page)
         if not self.fits(page):
             self._refuse(page)

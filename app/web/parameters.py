@@ -1,7 +1,8 @@
-"""Natural numbers out of URLs: one spelling per value, and every refusal names the parameter and its bounds."""
+"""What clients may give: one spelling per value, and every refusal names the parameter and its bounds."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from flask import request
@@ -25,23 +26,69 @@ def query(*known: str) -> dict[str, list[str]]:
     return values
 
 
-def natural(name: str, texts: list[str], minimum: int, maximum: int) -> int:
-    """Return the number that *texts*, the values given for *name*, hold; they must be one, in decimal digits.
+@dataclass(frozen=True)
+class Natural:
+    """A natural number that clients may give: in a URL as decimal digits, in JSON as an integer."""
 
-    Raises InvalidParameter for anything else, and for a number below *minimum* or above *maximum*.
-    """
-    if len(texts) != 1:
-        raise InvalidParameter(name, f"{name} must be given once.", minimum, maximum)
-    (text,) = texts
-    # The length decides before int() does: that one is quadratic, and raises above 4,300 digits.
-    if not NATURAL.fullmatch(text) or len(text) > len(str(maximum)) or not minimum <= int(text) <= maximum:
-        detail = f"{name} must be an integer from {minimum} to {maximum}, in decimal digits without leading zeros."
-        raise InvalidParameter(name, detail, minimum, maximum)
-    return int(text)
+    name: str
+    minimum: int
+    maximum: int
+    meaning: str
+    default: int | None = None
+
+    def of(self, values: Mapping[str, list[str]], maximum: int | None = None) -> int:
+        """Return the number among a query's *values*, the default where it is left out.
+
+        *maximum* is a bound that other parameters narrow. Raises InvalidParameter, as all methods here do.
+        """
+        if self.name not in values and self.default is not None:
+            return self.default
+        return self.parsed(values.get(self.name, []), maximum)
+
+    def parsed(self, texts: list[str], maximum: int | None = None) -> int:
+        """Return the number that *texts* hold, which must be one, in decimal digits."""
+        maximum = self.maximum if maximum is None else maximum
+        if len(texts) != 1:
+            raise InvalidParameter(self.name, f"{self.name} must be given once.", self.minimum, maximum)
+        (text,) = texts
+        # The length decides before int() does: that one is quadratic, and raises above 4,300 digits.
+        if not NATURAL.fullmatch(text) or len(text) > len(str(maximum)) or not self.minimum <= int(text) <= maximum:
+            bounds = f"from {self.minimum} to {maximum}, in decimal digits without leading zeros"
+            raise InvalidParameter(self.name, f"{self.name} must be an integer {bounds}.", self.minimum, maximum)
+        return int(text)
+
+    def checked(self, value: object, maximum: int | None = None) -> int:
+        """Return *value*, out of JSON, if it is an integer within the bounds."""
+        maximum = self.maximum if maximum is None else maximum
+        if not isinstance(value, int) or isinstance(value, bool) or not self.minimum <= value <= maximum:
+            detail = f"{self.name} must be an integer from {self.minimum} to {maximum}."
+            raise InvalidParameter(self.name, detail, self.minimum, maximum)
+        return value
+
+    @property
+    def schema(self) -> dict[str, object]:
+        """The JSON Schema of it."""
+        schema: dict[str, object] = {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
+        return schema if self.default is None else schema | {"default": self.default}
 
 
-def choice(name: str, texts: list[str], choices: Sequence[str]) -> str:
-    """Return the one of *choices* that *texts*, the values given for *name*, hold; raise InvalidParameter otherwise."""
-    if len(texts) != 1 or texts[0] not in choices:
-        raise InvalidParameter(name, f"{name} must be given once, as one of: {', '.join(choices)}.")
-    return texts[0]
+@dataclass(frozen=True)
+class Choice:
+    """One of a few words."""
+
+    name: str
+    choices: tuple[str, ...]
+    meaning: str
+
+    def of(self, values: Mapping[str, list[str]]) -> str:
+        """Return the one that a query's *values* name."""
+        texts = values.get(self.name, [])
+        if len(texts) != 1 or texts[0] not in self.choices:
+            detail = f"{self.name} must be given once, as one of: {', '.join(self.choices)}."
+            raise InvalidParameter(self.name, detail)
+        return texts[0]
+
+    @property
+    def schema(self) -> dict[str, object]:
+        """The JSON Schema of it."""
+        return {"type": "string", "enum": list(self.choices)}

@@ -17,8 +17,9 @@ from werkzeug.wrappers import Response as BaseResponse
 from fibonacci import terms_text
 from web import problems
 from web.chunks import SEPARATOR
+from web.contract import Contract
 from web.health import LIVENESS, READINESS, fresh
-from web.parameters import natural, query
+from web.parameters import query
 from web.settings import Settings
 from web.stopping import ServerStop
 from web.websocket import DONE, INTERNAL_ERROR, SERVICE_RESTART, Ended, NoThread, Websocket
@@ -73,6 +74,7 @@ def resource(settings: Settings) -> Blueprint:
     knows no user, and reads nothing of what it is sent.
     """
     blueprint = Blueprint("stream", __name__)
+    contract = Contract(settings)
     sock = Sock()
     streams = Streams(settings.stream_connections)
     stop = ServerStop()
@@ -87,7 +89,7 @@ def resource(settings: Settings) -> Blueprint:
     @blueprint.get(PATH)
     def no_websocket() -> Response:
         # What is wrong with the question is said first, to a browser's address line too.
-        _parameters(settings.inline_limit)
+        _parameters(contract)
         raise UpgradeRequired
 
     @blueprint.before_request
@@ -95,7 +97,7 @@ def resource(settings: Settings) -> Blueprint:
         """Refuse while there is still HTTP to do it in: flask-sock upgrades before it calls the view."""
         if not (request.url_rule and request.url_rule.websocket):
             return
-        g.start, g.count = _parameters(settings.inline_limit)
+        g.start, g.count = _parameters(contract)
         _require_handshake()
         stop.watch()
         if stop.is_set():
@@ -201,12 +203,11 @@ def message(start: int, terms: list[bytes]) -> bytes:
     return b'{"start":%d,"terms":["%b"]}' % (start, SEPARATOR.join(terms))
 
 
-def _parameters(largest: int) -> tuple[int, int]:
-    """Return the start and the count that the query asks for; without one, as far as the largest index."""
+def _parameters(contract: Contract) -> tuple[int, int]:
+    """Return the start and the count that the query asks for."""
     values = query("start", "count")
-    start = natural("start", values.get("start", ["0"]), 0, largest)
-    most = largest - start + 1
-    return start, natural("count", values.get("count", [str(most)]), 1, most)
+    start = contract.stream_start.of(values)
+    return start, contract.stream_count(start).of(values)
 
 
 def _require_handshake() -> None:
