@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from web import health, logs, pages, problems, store, terms
+from web import explorer, health, logs, pages, problems, store, terms
 from web.settings import Settings, from_environment_or_exit
 
 __all__ = ["create_app"]
@@ -24,6 +24,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     problems.register(app)
     app.register_blueprint(pages.resource(settings, bodies))
     app.register_blueprint(terms.resource(settings, bodies))
+    app.register_blueprint(explorer.resource())
     app.register_blueprint(health.resource(bodies))
     logs.register(app)
     return app
