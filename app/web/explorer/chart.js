@@ -98,13 +98,13 @@ export class Chart {
     const bar = (value, index) =>
       `M${((index + 0.5) * step).toFixed(1)} ${HEIGHT}V${(HEIGHT - Math.min(value / most, 1) * (HEIGHT - 4)).toFixed(1)}`;
     this.path.setAttribute("d", values.map(bar).join(""));
-    this.describe(most, `last ${grouped(values.length)} batches`, "now", values.at(-1));
+    this.describe(most, values.length === 1 ? "one batch" : `last ${grouped(values.length)} batches`, "now", values.at(-1));
   }
 
   describe(most, left, right, newest) {
     const number = (value) => value.toLocaleString("en", { maximumFractionDigits: value < 10 ? 1 : 0 });
     this.empty.hidden = true;
-    this.top.textContent = `top ${number(most)} ${this.unit}`;
+    this.top.textContent = `up to ${number(most)} ${this.unit}`;
     this.left.textContent = left;
     this.right.textContent = right;
     this.drawing.setAttribute("aria-label", `${this.title}: now ${number(newest)} ${this.unit}, ${left} to ${right}`);

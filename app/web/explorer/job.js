@@ -2,7 +2,7 @@
 
 import { ask, JOBS, Problem, seen, segment, sleep } from "./api.js";
 import { grouped } from "./digits.js";
-import { announce, button, h, link, percent, Progress, Trouble } from "./parts.js";
+import { announce, button, h, link, percent, Progress, setEnabled, Trouble } from "./parts.js";
 
 const FIRST_WAIT = 600;
 const LONGEST_WAIT = 5000;
@@ -118,7 +118,7 @@ export class JobCard {
   async remove() {
     if (this.removing) return;
     this.removing = true;
-    setBusy(this.end, true);
+    setEnabled(this.end, false);
     this.trouble.clear();
     try {
       const { status, document } = await ask(jobPath(this.job.id), { method: "DELETE", signal: this.signal });
@@ -134,14 +134,9 @@ export class JobCard {
       else this.trouble.show(error);
     } finally {
       this.removing = false;
-      setBusy(this.end, false);
+      setEnabled(this.end, true);
     }
   }
-}
-
-function setBusy(node, busy) {
-  if (busy) node.setAttribute("aria-disabled", "true");
-  else node.removeAttribute("aria-disabled");
 }
 
 function queued({ position }) {

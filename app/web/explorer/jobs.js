@@ -23,7 +23,7 @@ class Order {
     this.kinds = h("fieldset", { class: "kinds", onchange: () => this.choose() }, h("legend", {}, "Calculate"), choices);
     this.submit = h("button", { type: "submit", class: "primary" }, "Start the job");
     const { n, start, count } = this.fields;
-    this.form = form("New job", [this.kinds, n.node, start.node, count.node, this.submit], () => this.order());
+    this.form = form("New job", [this.kinds, n, start, count, this.submit], () => this.order());
     this.form.addEventListener("input", () => this.describe());
     this.node = h("section", { class: "order", "aria-label": "New job" }, this.form, this.trouble.node, this.line.node);
     this.choose();

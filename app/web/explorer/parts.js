@@ -31,7 +31,8 @@ export function announce(text) {
 }
 
 export function button(label, onclick, properties = {}) {
-  return h("button", { type: "button", onclick, ...properties }, label);
+  const press = (event) => event.currentTarget.getAttribute("aria-disabled") || onclick(event);
+  return h("button", { type: "button", onclick: press, ...properties }, label);
 }
 
 export function link(label, hash, properties = {}) {
@@ -65,8 +66,9 @@ export class Field {
       placeholder: hint,
       "aria-describedby": `${id}-error`,
     });
+    // Below the row of its form, so that the row does not move when something is wrong.
     this.complaint = h("p", { class: "complaint", id: `${id}-error`, role: "alert" });
-    this.node = h("div", { class: "field" }, h("label", { for: id }, label), this.input, this.complaint);
+    this.node = h("div", { class: "field" }, h("label", { for: id }, label), this.input);
   }
 
   /** What was typed; people group digits, the service does not. */
@@ -85,12 +87,15 @@ export class Field {
   }
 }
 
+/** A row of controls; what is wrong with a field stands below it. */
 export function form(label, children, onsubmit) {
   const submit = (event) => {
     event.preventDefault();
     onsubmit();
   };
-  return h("form", { class: "toolbar", "aria-label": label, novalidate: true, onsubmit: submit }, children);
+  return h("form", { class: "toolbar", "aria-label": label, novalidate: true, onsubmit: submit },
+    children.map((child) => (child instanceof Field ? child.node : child)),
+    children.map((child) => child instanceof Field && child.complaint));
 }
 
 // --- problems --------------------------------------------------------------------------------------------------------
@@ -176,7 +181,7 @@ async function copy(text) {
   if (!copied) throw new Error("this browser does not let pages copy");
 }
 
-export function copyButton(what, text) {
+export function copyButton(what, text, style = "copy") {
   const label = h("span", {}, "Copy");
   const say = (word) => {
     label.textContent = word;
@@ -196,7 +201,7 @@ export function copyButton(what, text) {
       say("Not copied");
     }
   };
-  return h("button", { type: "button", class: "copy", "aria-label": `Copy ${what}`, onclick: press }, label);
+  return h("button", { type: "button", class: style, "aria-label": `Copy ${what}`, onclick: press }, label);
 }
 
 export function saveButton(what, filename, text) {
@@ -205,12 +210,15 @@ export function saveButton(what, filename, text) {
     h("a", { href: url, download: filename }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
   };
-  return button("Save", press, { "aria-label": `Save ${what} as a file` });
+  return button("Save", press, { class: "small", "aria-label": `Save ${what} as a file` });
 }
+
+const TERMINAL = "In a terminal";
 
 /** A line that does in a terminal what the view does here. */
 export class Line {
-  constructor(label = "curl") {
+  constructor(label = TERMINAL) {
+    const what = label === TERMINAL ? "the curl line" : `the ${label}`;
     this.text = "";
     this.code = h("code", {});
     this.node = h(
@@ -218,7 +226,7 @@ export class Line {
       { class: "line", hidden: true },
       h("span", { class: "name" }, label),
       this.code,
-      copyButton(label === "curl" ? "the curl line" : `the ${label}`, () => this.text),
+      copyButton(what, () => this.text),
     );
   }
 

@@ -26,19 +26,21 @@ export class Reader {
     const last = Math.floor((term.length - 1) / PIECE) * PIECE;
     this.buttons = [
       [button("First", () => this.show(0)), () => this.from > 0],
-      [button("Back", () => this.show(Math.max(this.from - PIECE, 0))), () => this.from > 0],
-      [button("On", () => this.show(this.from + PIECE)), () => this.from + PIECE < term.length],
+      [button("Previous", () => this.show(Math.max(this.from - PIECE, 0))), () => this.from > 0],
+      [button("Next", () => this.show(this.from + PIECE)), () => this.from + PIECE < term.length],
       [button("Last", () => this.show(last)), () => this.from < last],
     ];
-    const moves = term.length > PIECE && [
+    const moves = term.length > PIECE && h(
+      "div",
+      { class: "readermoves" },
       h("div", { class: "actions" }, this.buttons.map(([node]) => node)),
-      form("Find a digit", [this.at.node, h("button", { type: "submit" }, "Show")], () => this.find()),
-    ];
+      form("Find a digit", [this.at, h("button", { type: "submit" }, "Show")], () => this.find()),
+    );
     this.node = h(
       "section",
       { class: "reader", "aria-label": `Digits of ${name}` },
       h("div", { class: "readerhead" }, this.where, h("div", { class: "actions" },
-        copyButton(`all digits of ${name}`, () => term),
+        copyButton(`all digits of ${name}`, () => term, "small"),
         saveButton(`all digits of ${name}`, `fibonacci-${n}.txt`, () => term),
       )),
       this.piece,
@@ -55,7 +57,6 @@ export class Reader {
   }
 
   show(from) {
-    if (from >= this.term.length) return;
     this.from = from;
     const to = Math.min(from + PIECE, this.term.length);
     this.where.textContent =
@@ -75,7 +76,7 @@ export function termList(start, terms, highlighted) {
     const n = start + index;
     const name = `F(${grouped(n)})`;
     const marked = n === highlighted;
-    const row = h(
+    return h(
       "li",
       { class: marked ? "term marked" : "term", "aria-current": marked && "true" },
       link(name, `#/term?n=${n}`, { class: "index" }),
@@ -83,7 +84,6 @@ export function termList(start, terms, highlighted) {
       h("span", { class: "count" }, plural(term.length, "digit")),
       copyButton(name, () => term),
     );
-    return row;
   }));
 }
 

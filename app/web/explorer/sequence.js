@@ -10,10 +10,12 @@ const PER_PAGE = "50";
 // What is loaded without asking: a moment on a poor connection. And where a bar is worth its place.
 const HEAVY = 4e6;
 const VISIBLE = 2e5;
+// No service gives that much: its refusal, with the bounds, is the better answer.
+const HOPELESS = 1.1e9;
 
 /** Ask before an answer of *bytes* is loaded that nobody may have meant to load. */
 export function isHeavy(bytes) {
-  return bytes > HEAVY;
+  return bytes > HEAVY && bytes < HOPELESS;
 }
 
 /** What takes long: the bytes as they come, or the job that has to end first. */
@@ -71,7 +73,7 @@ export class Pager {
       "div",
       { class: "pager" },
       h("div", { class: "toolbars" },
-        form("Choose a page", [page.node, per_page.node, h("button", { type: "submit" }, "Show")], go), tools),
+        form("Choose a page", [page, per_page, h("button", { type: "submit" }, "Show")], go), tools),
       this.trouble.node,
       this.wait.node,
       h("div", { class: "summaryline" }, this.summary, this.moves("Pages")),
@@ -131,10 +133,10 @@ export class Pager {
   }
 
   smaller({ parameter, maximum }, page) {
-    if (!Number.isSafeInteger(maximum)) return [];
+    if (!(natural(this.fields[parameter]?.value ?? "") > maximum)) return [];
     const values = { page: { page: String(maximum), per_page: this.fields.per_page.value }, per_page: { page, per_page: String(maximum) } };
     const labels = { page: `Last page: ${grouped(maximum)}`, per_page: `Show ${grouped(maximum)} per page` };
-    return parameter in values ? [link(labels[parameter], this.hash(values[parameter]), { class: "button" })] : [];
+    return [link(labels[parameter], this.hash(values[parameter]), { class: "button" })];
   }
 
   askFirst(target, start, perPage, bytes) {
@@ -209,7 +211,7 @@ export class Sequence {
     this.pager = new Pager({
       path: FIBONACCI,
       hash: (values) => reference("#/sequence", values),
-      tools: form("Jump to a term", [index.node, h("button", { type: "submit" }, "Go")], jump),
+      tools: form("Jump to a term", [index, h("button", { type: "submit" }, "Go")], jump),
     });
     turnByKeys(this.pager, signal);
     this.node = this.pager.node;

@@ -183,7 +183,7 @@ export class Stream {
     this.node = h(
       "div",
       { class: "stream" },
-      h("div", { class: "toolbars" }, form("Stream", [this.fields.start.node, this.fields.count.node, this.primary, this.stopping], () => this.press())),
+      h("div", { class: "toolbars" }, form("Stream", [this.fields.start, this.fields.count, this.primary, this.stopping], () => this.press())),
       h("p", { class: "streamstate" }, this.badge, this.why),
       this.trouble.node,
       h("dl", { class: "figures" }, this.figures.map(([name, node]) => h("div", {}, h("dt", {}, name), node))),
@@ -256,7 +256,6 @@ export class Stream {
   }
 
   stop() {
-    if (this.stopping.getAttribute("aria-disabled")) return;
     this.disconnect();
     this.set("idle");
   }

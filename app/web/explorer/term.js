@@ -26,7 +26,7 @@ export class Term {
     this.node = h(
       "div",
       {},
-      h("div", { class: "toolbars" }, form("Choose a term", [this.index.node, h("button", { type: "submit" }, "Show")], go)),
+      h("div", { class: "toolbars" }, form("Choose a term", [this.index, h("button", { type: "submit" }, "Show")], go)),
       this.trouble.node,
       this.wait.node,
       this.result,
