@@ -1,7 +1,6 @@
 """A real Chromium, and the service it looks at: one that is started here, or the one that --base-url names."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -10,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import web
+from cable import Cable, free_port, listening
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from service import Cable, free_port, listening
+from visit import Visit
+
+import web
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -85,25 +86,6 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-class Visit:
-    """What a page did besides what it shows."""
-
-    def __init__(self) -> None:
-        self.errors: list[str] = []
-        self.hosts: set[str] = set()
-        # Chromium itself writes to the console when an answer is an error, caught or not.
-        self.expected: list[str] = []
-
-    def watch(self, page: Page) -> None:
-        page.on("console", lambda message: message.type in ("error", "warning") and self.errors.append(message.text))
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("request", lambda request: self.hosts.add(re.sub(r"^(\w+://[^/]*).*", r"\1", request.url)))
-        page.on("websocket", lambda socket: self.hosts.add(re.sub(r"^ws(s?://[^/]*).*", r"http\1", socket.url)))
-
-    def unexpected(self) -> list[str]:
-        return [error for error in self.errors if not any(re.search(known, error) for known in self.expected)]
-
-
 @pytest.fixture
 def visit() -> Visit:
     """Return what this test's pages did."""
@@ -116,7 +98,9 @@ def open_page(browser: Browser, base_url: str, visit: Visit) -> Iterator[Callabl
     contexts = []
     origins = {base_url}
 
-    def opened(path: str = "/", origin: str = base_url, before: Callable[[Page], None] | None = None, **kind: Any) -> Page:
+    def opened(
+        path: str = "/", origin: str = base_url, before: Callable[[Page], None] | None = None, **kind: Any
+    ) -> Page:
         origins.add(origin)
         kind = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "no-preference"} | kind
         context = browser.new_context(**kind)

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from playwright.sync_api import Page, Route, expect
-
-from conftest import Visit
+from visit import Visit
 
 DOCUMENT: dict[str, Any] = {
     "id": "20000000-1",
@@ -55,7 +54,9 @@ def test_range_is_calculated_and_its_result_opens(page: Page) -> None:
     page.reload()
     expect(page.locator(".summary")).to_contain_text("Terms 20,100 to 20,119")
     # The curl line asked for the same job.
-    told = subprocess.run([*command, "--silent", "--fail"], capture_output=True, text=True, timeout=60, check=True).stdout
+    told = subprocess.run(
+        [*command, "--silent", "--fail"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
     assert json.loads(told)["id"] in page.url
 
 
@@ -78,8 +79,13 @@ def test_running_job_is_cancelled_and_removed(page: Page) -> None:
 
 
 def test_job_tells_its_place_in_the_queue_its_progress_and_its_end(open_page: Callable[..., Page]) -> None:
-    steps = ({}, {"position": 1}, {"state": "running", "position": None, "progress": 0.42}, {"state": "failed", "error": "out of time <b>"})
-    told = "() => [document.querySelector('.job .badge'), document.querySelector('.job .words')].map((node) => node?.textContent)"
+    steps = (
+        {},
+        {"position": 1},
+        {"state": "running", "position": None, "progress": 0.42},
+        {"state": "failed", "error": "out of time <b>"},
+    )
+    told = "() => ['.badge', '.words'].map((part) => document.querySelector(`.job ${part}`)?.textContent)"
     page = open_page("/#/job?id=20000000-1", before=scripted(*steps))
     for expected in (["queued", "number 3 in the queue"], ["queued", "next in the queue"], ["running", "42 %"]):
         page.wait_for_function(f"expected => JSON.stringify(({told})()) === JSON.stringify(expected)", arg=expected)
@@ -90,7 +96,11 @@ def test_job_tells_its_place_in_the_queue_its_progress_and_its_end(open_page: Ca
 
 def test_restart_of_the_service_does_not_end_the_watch(open_page: Callable[..., Page], visit: Visit) -> None:
     visit.expected.append("status of 502")
-    answers = [{"json": DOCUMENT}, {"status": 502, "body": "gone"}, {"json": DOCUMENT | {"state": "cancelled", "position": None}}]
+    answers = [
+        {"json": DOCUMENT},
+        {"status": 502, "body": "gone"},
+        {"json": DOCUMENT | {"state": "cancelled", "position": None}},
+    ]
 
     def answer(route: Route) -> None:
         route.fulfill(**(answers.pop(0) if len(answers) > 1 else answers[0]))
@@ -108,7 +118,9 @@ def test_wrong_index_is_refused_next_to_its_field(page: Page, visit: Visit) -> N
     field.fill("999999999999")
     page.get_by_role("button", name="Start the job").click()
     expect(field).to_have_attribute("aria-invalid", "true")
-    expect(page.locator(f"#{field.get_attribute('aria-describedby')}")).to_contain_text(re.compile("from [0-9]+ to [0-9]+"))
+    expect(page.locator(f"#{field.get_attribute('aria-describedby')}")).to_contain_text(
+        re.compile("from [0-9]+ to [0-9]+")
+    )
 
 
 def test_full_backlog_is_told_with_the_time_to_wait(page: Page, visit: Visit) -> None:

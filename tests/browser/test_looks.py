@@ -6,25 +6,28 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page, Request, expect
+from visit import Visit
 
-from conftest import Visit
-
-LIST = {
-    "page": 1,
-    "per_page": 20,
-    "total": 3,
+JOB = {
+    "id": "150000000-1",
+    "state": "running",
+    "start": 150_000_000,
+    "count": 1,
+    "progress": 0.618,
+    "position": None,
+    "submitted": "2026-11-22T04:00:00Z",
+    "started": "2026-11-22T04:00:03Z",
+    "finished": None,
+    "error": None,
     "links": {},
-    "jobs": [
-        {"id": f"{start}-{count}", "start": start, "count": count, "state": state, "progress": share, "position": place, "error": error,
-         "submitted": "2026-11-22T04:00:00Z", "started": began, "finished": ended, "links": {}}
-        for start, count, state, share, place, error, began, ended in (
-            (150_000_000, 1, "running", 0.618, None, None, "2026-11-22T04:00:03Z", None),
-            (20_000_000, 1, "queued", 0, 2, None, None, None),
-            (1_000_000, 400, "done", 1, None, None, "2026-11-22T04:00:03Z", "2026-11-22T04:00:04Z"),
-            (30_000_000, 1, "failed", 0.3, None, "The time limit of 600 s was reached.", "2026-11-22T04:00:03Z", "2026-11-22T04:10:03Z"),
-        )
-    ],
-}  # fmt: skip
+}
+JOBS = [
+    JOB,
+    JOB | {"id": "20000000-1", "start": 20_000_000, "state": "queued", "progress": 0, "position": 2, "started": None},
+    JOB | {"id": "1000-400", "start": 1000, "count": 400, "state": "done", "finished": "2026-11-22T04:00:04Z"},
+    JOB | {"id": "30000000-1", "start": 30_000_000, "state": "failed", "error": "The time limit was reached."},
+]
+LIST = {"page": 1, "per_page": 20, "total": len(JOBS), "links": {}, "jobs": JOBS}
 
 
 def show_jobs(page: Page) -> None:
@@ -62,19 +65,21 @@ EACH = pytest.mark.parametrize("view", VIEWS)
 
 # Controls and parts without a name for those who do not see them; ids used twice count, as names refer to ids.
 NAMELESS = """() => [
-  ...[...document.querySelectorAll("a, button, input, select, progress, nav, section, form, fieldset, [role=img]")].filter((node) => {
-    const label = node.getAttribute("aria-label") ?? [...(node.labels ?? [])].map((label) => label.textContent).join("");
+  ...[...document.querySelectorAll(CONTROLS)].filter((node) => {
+    const labels = [...(node.labels ?? [])].map((label) => label.textContent).join("");
+    const label = node.getAttribute("aria-label") ?? labels;
     const text = ["A", "BUTTON", "FIELDSET"].includes(node.tagName) ? node.textContent : "";
     return node.checkVisibility() && !(label + text).trim();
   }).map((node) => node.outerHTML.slice(0, 80)),
-  ...[...document.querySelectorAll("[id]")].map((node) => node.id).filter((id, index, all) => all.indexOf(id) !== index),
-]"""
+  ...[...document.querySelectorAll("[id]")].map((node) => node.id)
+    .filter((id, index, all) => all.indexOf(id) !== index),
+]""".replace("CONTROLS", "'a, button, input, select, progress, nav, section, form, fieldset, [role=img]'")
 
 # Every text with the colour that it has and the one that lies behind it, where the two are closer than WCAG's AA.
 FAINT = """() => {
   const channels = (color) => color.match(/[0-9.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  const light = ([r, g, b]) => 0.2126 * linear(r / 255) + 0.7152 * linear(g / 255) + 0.0722 * linear(b / 255);
   const behind = (node) => {
     for (; node; node = node.parentElement) {
       const color = channels(getComputedStyle(node).backgroundColor);
@@ -86,7 +91,8 @@ FAINT = """() => {
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) {
     const node = texts.currentNode.parentElement;
-    if (!texts.currentNode.data.trim() || !node.checkVisibility() || node.closest("[aria-disabled], .unseen, noscript")) continue;
+    if (!texts.currentNode.data.trim() || !node.checkVisibility()) continue;
+    if (node.closest("[aria-disabled], .unseen, noscript")) continue;
     const [a, b] = [light(channels(getComputedStyle(node).color)), light(behind(node))];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     if (ratio < 4.5) faint.push(`${texts.currentNode.data.slice(0, 40)}: ${ratio.toFixed(2)}`);
@@ -95,9 +101,11 @@ FAINT = """() => {
 }"""
 
 # Controls that a hand cannot well meet on a phone.
-SMALL = """() => [...document.querySelectorAll("a, button, input, select")].filter((node) => node.checkVisibility() && !node.closest(".skip, p"))
-    .filter((node) => !(node.type === "radio")).map((node) => [node, node.getBoundingClientRect()])
-    .filter(([, box]) => box.height < 24 || box.width < 24).map(([node]) => node.outerHTML.slice(0, 80))"""
+SMALL = """() => [...document.querySelectorAll("a, button, input:not([type=radio]), select")]
+  .filter((node) => node.checkVisibility() && !node.closest(".skip, p"))
+  .map((node) => [node, node.getBoundingClientRect()])
+  .filter(([, box]) => box.height < 24 || box.width < 24)
+  .map(([node]) => node.outerHTML.slice(0, 80))"""
 
 
 @pytest.fixture
@@ -150,12 +158,18 @@ def test_what_has_no_name_or_is_faint_or_small_would_be_found(page: Page) -> Non
     assert len(page.evaluate(NAMELESS)) == 2
 
 
+OUTLINE = """() => {
+  const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
+  return [outlineStyle, outlineWidth];
+}"""
+
+
 def test_focus_can_be_seen(page: Page) -> None:
     expect(page.locator(".term")).to_have_count(50)
     seen = set()
     for _ in range(12):
         page.keyboard.press("Tab")
-        style = page.evaluate("(({outlineStyle, outlineWidth}) => [outlineStyle, outlineWidth])(getComputedStyle(document.activeElement))")
+        style = page.evaluate(OUTLINE)
         seen.add(tuple(style))
     assert seen == {("solid", "2px")}
 

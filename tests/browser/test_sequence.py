@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, Route, expect
-
-from conftest import Visit
+from visit import Visit
 
 API = "**/api/v1/fibonacci?*"
 
@@ -29,7 +28,16 @@ def tab_to(page: Page, name: str) -> None:
 def test_page_loads_with_the_first_terms(page: Page) -> None:
     expect(page).to_have_title("The sequence · Fibonacci explorer")
     expect(page.locator(".term")).to_have_count(50)
-    assert [row.split()[1] for row in page.locator(".term").all_inner_texts()[:8]] == list("01123") + ["5", "8", "13"]
+    assert [row.split()[1] for row in page.locator(".term").all_inner_texts()[:8]] == [
+        "0",
+        "1",
+        "1",
+        "2",
+        "3",
+        "5",
+        "8",
+        "13",
+    ]
     expect(page.locator(".summary")).to_contain_text("Terms 0 to 49")
 
 
@@ -150,7 +158,9 @@ def test_large_page_is_not_loaded_unasked(open_page: Callable[..., Page]) -> Non
     assert re.search(r"per_page=9\b", page.url)
 
 
-def test_page_of_twenty_megabytes_loads_when_asked_for_and_leaves_the_page_alive(open_page: Callable[..., Page]) -> None:
+def test_page_of_twenty_megabytes_loads_when_asked_for_and_leaves_the_page_alive(
+    open_page: Callable[..., Page],
+) -> None:
     page = open_page("/#/sequence?page=101&per_page=1000")
     page.get_by_role("button", name=re.compile("Load 2[0-9].* MB")).click()
     expect(page.locator(".term")).to_have_count(1000)
@@ -227,7 +237,9 @@ def test_curl_line_gives_what_is_shown(open_page: Callable[..., Page], hash: str
     expect(line).to_contain_text("curl --compressed ")
     expect(page.locator(".list .term, .piece").first).to_be_visible()
     command = shlex.split(line.inner_text())
-    told = subprocess.run([*command, "--silent", "--fail"], capture_output=True, text=True, timeout=60, check=True).stdout
+    told = subprocess.run(
+        [*command, "--silent", "--fail"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
     with page.expect_response(lambda response: "/api/" in response.url) as answer:
         page.reload()
     assert told == answer.value.text()
@@ -242,7 +254,10 @@ def test_link_cannot_smuggle_a_command_into_the_curl_line(open_page: Callable[..
     assert command[2].endswith("/api/v1/fibonacci/1%27%3Btouch%20hacked%3Becho%20%27")
 
 
-@pytest.mark.parametrize("where", ["#/sequence?page={}", "#/term?n={}", "#/stream?start={}&count={}", "#/job?id={}", "#/jobs?state={}", "#/{}"])
+@pytest.mark.parametrize(
+    "where",
+    ["#/sequence?page={}", "#/term?n={}", "#/stream?start={}&count={}", "#/job?id={}", "#/jobs?state={}", "#/{}"],
+)
 def test_link_cannot_smuggle_markup_into_the_page(open_page: Callable[..., Page], visit: Visit, where: str) -> None:
     visit.expected += ["status of 40[04]"]
     evil = "%3Cimg%20src=x%20onerror=document.title=%27hacked%27%3E"
@@ -256,7 +271,14 @@ def test_link_cannot_smuggle_markup_into_the_page(open_page: Callable[..., Page]
 def test_answer_cannot_smuggle_markup_into_the_page(open_page: Callable[..., Page]) -> None:
     evil = "<img src=x onerror=\"document.title='hacked'\">"
     terms = [evil, evil * 40]
-    answer = {"page": 1, "per_page": 2, "start": 0, "count": 2, "terms": terms, "links": {"next": "javascript:alert(1)"}}
+    answer = {
+        "page": 1,
+        "per_page": 2,
+        "start": 0,
+        "count": 2,
+        "terms": terms,
+        "links": {"next": "javascript:alert(1)"},
+    }
     page = open_page(before=lambda page: page.route(API, lambda route: route.fulfill(json=answer)))
     expect(page.locator(".term")).to_have_count(2)
     page.locator("button.value").click()
@@ -284,7 +306,11 @@ def test_full_service_is_asked_again_when_it_says(open_page: Callable[..., Page]
     busy = [True]
 
     def once(page: Page) -> None:
-        page.route(API, lambda route: route.fulfill(status=503, json=problem, **kind) if busy.pop() else route.continue_(), times=1)
+        page.route(
+            API,
+            lambda route: route.fulfill(status=503, json=problem, **kind) if busy.pop() else route.continue_(),
+            times=1,
+        )
 
     page = open_page(before=once)
     expect(page.get_by_text("Too much at once.")).to_be_visible()

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Callable
 
+from cable import Cable
 from playwright.sync_api import Locator, Page, WebSocketRoute, expect
-
-from conftest import Visit
-from service import Cable
+from visit import Visit
 
 DONE = "Complete"
 
@@ -39,7 +38,10 @@ def test_stream_draws_every_term_and_every_batch(open_page: Callable[..., Page],
     assert figure(page, "terms") == "3,000"
     assert figure(page, "digits now") == "627"
     assert re.search("[0-9] [kM]B", figure(page, "received"))
-    digits, times = page.get_by_role("img", name="Digits per term").all(), page.get_by_role("img", name="Time per batch").all()
+    digits, times = (
+        page.get_by_role("img", name="Digits per term").all(),
+        page.get_by_role("img", name="Time per batch").all(),
+    )
     expect(digits[0]).to_have_attribute("aria-label", "Digits per term: now 627 digits, n = 0 to 2,999")
     # The line goes up from the left to the right, over the whole width.
     points = re.findall(r"([0-9.]+) ([0-9.]+)", digits[0].locator(".stroke").get_attribute("d") or "")
@@ -57,7 +59,9 @@ def test_stream_draws_every_term_and_every_batch(open_page: Callable[..., Page],
 
 def test_pause_resume_and_stop(open_page: Callable[..., Page]) -> None:
     sockets: list[str] = []
-    page = open_page("/#/stream?start=0&count=endless", before=lambda page: page.on("websocket", lambda ws: sockets.append(ws.url)))
+    page = open_page(
+        "/#/stream?start=0&count=endless", before=lambda page: page.on("websocket", lambda ws: sockets.append(ws.url))
+    )
     expect(page.get_by_label("Terms", exact=True)).to_have_value("")
     page.get_by_role("button", name="Start").click()
     wait_for_terms(page, 500)
@@ -73,7 +77,9 @@ def test_pause_resume_and_stop(open_page: Callable[..., Page]) -> None:
     assert [re.sub(".*/stream", "", url) for url in sockets] == ["?start=0", f"?start={terms}"]
 
 
-def test_stream_goes_on_where_the_connection_was_cut(open_page: Callable[..., Page], cable: Cable, visit: Visit) -> None:
+def test_stream_goes_on_where_the_connection_was_cut(
+    open_page: Callable[..., Page], cable: Cable, visit: Visit
+) -> None:
     visit.expected.append("WebSocket connection to")
     sockets: list[str] = []
     page = open_page(
@@ -113,7 +119,9 @@ def test_reload_of_the_service_is_told_and_survived(open_page: Callable[..., Pag
 
         server.on_message(passed)
 
-    page = open_page("/#/stream?start=0&count=3000", before=lambda page: page.route_web_socket(re.compile("/stream"), restarting))
+    page = open_page(
+        "/#/stream?start=0&count=3000", before=lambda page: page.route_web_socket(re.compile("/stream"), restarting)
+    )
     told = page.locator(".why")
     page.evaluate(
         """() => { window.told = []; new MutationObserver(() => told.push(document.querySelector(".why").textContent))
@@ -138,8 +146,15 @@ def test_wrong_start_is_refused_next_to_its_field(open_page: Callable[..., Page]
 
 def test_refusal_before_the_upgrade_is_asked_for_its_reason(open_page: Callable[..., Page], visit: Visit) -> None:
     visit.expected.append("status of 400")
-    problem = {"type": "/problems/invalid-parameter", "title": "Invalid parameter", "status": 400, "parameter": "start",
-               "detail": "start is too far out.", "minimum": 0, "maximum": 1234}
+    problem = {
+        "type": "/problems/invalid-parameter",
+        "title": "Invalid parameter",
+        "status": 400,
+        "parameter": "start",
+        "detail": "start is too far out.",
+        "minimum": 0,
+        "maximum": 1234,
+    }
 
     def refusing(page: Page) -> None:
         # All that a browser tells of a refused websocket.
@@ -160,7 +175,9 @@ def test_frame_that_does_not_continue_is_refused(open_page: Callable[..., Page])
         socket.send('{"start":0,"terms":["0","1"]}')
         socket.send('{"start":3,"terms":["2"]}')
 
-    page = open_page("/#/stream?start=0&count=50", before=lambda page: page.route_web_socket(re.compile("/stream"), gap))
+    page = open_page(
+        "/#/stream?start=0&count=50", before=lambda page: page.route_web_socket(re.compile("/stream"), gap)
+    )
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_role("heading", name="A strange frame")).to_be_visible()
     expect(page.get_by_text("not the continuation at F(2)")).to_be_visible()
@@ -172,10 +189,13 @@ def test_long_stream_keeps_a_bounded_page(open_page: Callable[..., Page]) -> Non
     def flood(socket: WebSocketRoute) -> None:
         for number in range(frames):
             terms = ",".join([f'"{"7" * 400}"'] * 50)
-            socket.send('{"start":%d,"terms":[%s]}' % (number * 50, terms))
-        socket.send('{"done":true,"next":%d}' % (frames * 50))
+            socket.send(f'{{"start":{number * 50},"terms":[{terms}]}}')
+        socket.send(f'{{"done":true,"next":{frames * 50}}}')
 
-    page = open_page(f"/#/stream?start=0&count={frames * 50}", before=lambda page: page.route_web_socket(re.compile("/stream"), flood))
+    page = open_page(
+        f"/#/stream?start=0&count={frames * 50}",
+        before=lambda page: page.route_web_socket(re.compile("/stream"), flood),
+    )
     page.get_by_role("button", name="Start").click()
     expect(state(page)).to_have_text(DONE)
     assert figure(page, "terms") == f"{frames * 50:,}"

@@ -134,7 +134,7 @@ export class Jobs {
       } catch (error) {
         if (error.name === "AbortError" || this.turn !== turn) return;
         this.trouble.show(error, { again: error.passing && this.again });
-        return; // the button goes on, or the service's own time
+        if (!error.passing || error.retryAfter !== null) return; // a button goes on, or the service's own time
       }
       await sleep(pause, signal).catch(() => {});
       await seen(signal).catch(() => {});

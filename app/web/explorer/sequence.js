@@ -1,6 +1,6 @@
 // Pages of terms: of the sequence, and of a job's result.
 
-import { ask, FIBONACCI, Problem, reference } from "./api.js";
+import { ask, FIBONACCI, Problem, reference, sleep } from "./api.js";
 import { bytesOf, grouped, natural, plural, size } from "./digits.js";
 import { finished, JobCard } from "./job.js";
 import { announce, button, curl, Field, form, h, Line, link, notice, Progress, setEnabled, Trouble } from "./parts.js";
@@ -10,6 +10,7 @@ const PER_PAGE = "50";
 // What is loaded without asking: a moment on a poor connection. And where a bar is worth its place.
 const HEAVY = 4e6;
 const VISIBLE = 2e5;
+const AGAIN = 500;
 // No service gives that much: its refusal, with the bounds, is the better answer.
 const HOPELESS = 1.1e9;
 
@@ -32,7 +33,8 @@ export class Wait {
   async ask(target, { signal, bytes = 0 }) {
     const progress = new Progress("Loaded");
     const onBytes = (loaded) => progress.show(loaded / bytes, `${size(loaded)} of about ${size(bytes)}`);
-    for (;;) {
+    for (let round = 0; ; round++) {
+      if (round) await sleep(AGAIN, signal); // a result may take a moment to be seen everywhere
       this.clear();
       if (bytes > VISIBLE) {
         progress.show(null, `about ${size(bytes)}`);

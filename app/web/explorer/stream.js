@@ -113,11 +113,16 @@ class Connection {
   }
 
   end(state, problem) {
+    this.close();
+    this.onState(state, problem);
+  }
+
+  /** End it without a word. */
+  close() {
     this.over = true;
     clearTimeout(this.timer);
     window.removeEventListener("online", this.retry);
     this.socket.close(NORMAL);
-    this.onState(state, problem);
   }
 }
 
@@ -261,9 +266,8 @@ export class Stream {
   }
 
   disconnect() {
-    const connection = this.connection;
+    if (this.connection && !this.connection.over) this.connection.close();
     this.connection = null;
-    if (connection && !connection.over) connection.end("idle");
   }
 
   reset() {
