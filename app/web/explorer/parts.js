@@ -127,6 +127,7 @@ export class Trouble {
       if (field.node.closest("form")?.contains(document.activeElement)) field.input.focus();
       return;
     }
+    const isAsked = retryAfter !== null && retryAfter !== undefined;
     const retry = again && button("Try again", again);
     const patience = h("span", { class: "patience", "aria-hidden": "true" });
     this.node.append(
@@ -134,10 +135,10 @@ export class Trouble {
         "section",
         { class: "notice bad", "aria-label": "Problem" },
         h("div", { role: "alert" }, h("h2", {}, title ?? "This page failed"), h("p", {}, explained)),
-        h("div", { class: "actions" }, ways, retry, patience),
+        h("div", { class: "actions" }, ways, retry, isAsked && patience),
       ),
     );
-    if (retryAfter === null || retryAfter === undefined) return;
+    if (!isAsked) return;
     if (!again) {
       patience.textContent = `The service asks for ${Math.ceil(retryAfter)} s of patience.`;
       return;
