@@ -96,7 +96,7 @@ export class Chart {
     const most = Math.max(sorted[Math.floor(sorted.length * 0.95)] * 1.25, 0.1);
     const step = WIDTH / room;
     const bar = (value, index) =>
-      `M${((index + 0.5) * step).toFixed(1)} ${HEIGHT}V${(HEIGHT - Math.min(value / most, 1) * (HEIGHT - 4)).toFixed(1)}`;
+      `M${((room - values.length + index + 0.5) * step).toFixed(1)} ${HEIGHT}V${(HEIGHT - Math.min(value / most, 1) * (HEIGHT - 4)).toFixed(1)}`;
     this.path.setAttribute("d", values.map(bar).join(""));
     this.describe(most, values.length === 1 ? "one batch" : `last ${grouped(values.length)} batches`, "now", values.at(-1));
   }
