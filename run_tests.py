@@ -31,6 +31,7 @@ PYTHON = str(VENV / "bin" / "python")
 
 # The Debian package of each command that a suite may need.
 PACKAGES = {
+    "chromium": "chromium",
     "git": "git",
     "redis-server": "redis-server",
     "ruby": "ruby",
@@ -81,6 +82,17 @@ def states(report: "Report", options: argparse.Namespace) -> None:
     report.pytest("rendered states", ["tests/unit/states"], options, unprivileged())
 
 
+def browser(report: "Report", options: argparse.Namespace) -> None:
+    # Made here, for the tree's owner: the tests have no privileges.
+    screenshots = CACHE / "screenshots"
+    screenshots.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        owner = ROOT.stat()
+        os.chown(screenshots, owner.st_uid, owner.st_gid)
+    where = [f"--screenshots={screenshots}"]
+    report.pytest("the explorer", ["tests/browser", *where], options, unprivileged(), limit=10 * 60)
+
+
 def infra(report: "Report", options: argparse.Namespace) -> None:
     if options.ssh_config:
         infra_tests(report, options, options.ssh_config, {})
@@ -105,6 +117,7 @@ SUITES = {
     "lint": Suite("style, types, and the rules of this house", ("git", "ruby", "shellcheck"), lint),
     "unit": Suite("the app: no root, no hosts", ("redis-server",), unit),
     "states": Suite("the states, rendered by the real Salt: no root, no hosts", ("shellcheck",), states),
+    "browser": Suite("the explorer, as a real browser shows it: no root, no hosts", ("chromium",), browser),
     "infra": Suite("the whole stack on running hosts (of a lab, unless --ssh-config names others)", ("ssh",), infra),
 }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from web import health, jobs, later, logs, pages, problems, queue, store, stream, terms
+from web import explorer, health, jobs, later, logs, pages, problems, queue, store, stream, terms
 from web.contract import Contract
 from web.jobstore import Jobs
 from web.settings import Settings, from_environment_or_exit
@@ -36,6 +36,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(pages.resource(contract, shared, long))
     app.register_blueprint(terms.resource(contract, shared, long))
     app.register_blueprint(jobs.resource(contract, long))
+    app.register_blueprint(explorer.resource())
     app.register_blueprint(health.resource(shared))
     return app
 
