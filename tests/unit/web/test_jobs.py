@@ -397,7 +397,7 @@ def test_job_that_kills_its_worker_each_time_fails_with_the_reason(
         until(lambda begun=begun: _not_since(service, job, begun))
     failed = ended(service, job)
     assert (failed["state"], failed["error"]) == ("failed", "Its worker died 2 times.")
-    assert failed["error"] in problem(service.get("/api/v1/fibonacci/150000000"), 503)["detail"]
+    assert failed["error"] in problem(service.get("/api/v1/fibonacci/200000000"), 503)["detail"]
     nothing_is_stuck(server)
 
 
