@@ -170,7 +170,7 @@ class Sequence:
         Appended as long as the list is where this writer thinks it is; another who was faster has appended the same.
         """
         made: list[Deflated] = []
-        new = _calculated_chunks(length)
+        new = calculated_from(length)
         keeping = True
         while length + len(made) < wanted:
             batch = list(islice(new, min(APPENDED_AT_ONCE, wanted - length - len(made))))
@@ -201,7 +201,7 @@ class Sequence:
         self._memory.write(lambda: self._memory.client.unlink(SEQUENCE_KEY))
 
 
-def _calculated_chunks(number: int) -> Iterator[Deflated]:
+def calculated_from(number: int) -> Iterator[Deflated]:
     """Yield the chunks from *number* on, without end as far as the list is concerned."""
     place = number * CHUNK_BYTES
     # From the term that the chunk begins in; what belongs to the chunk before is left out.
