@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "performance.rst"
 
 # Every other file of this folder is a subject.
-SUBJECTS = sorted({file.stem for file in Path(__file__).parent.glob("*.py")} - {"__main__", "tables"})
+SUBJECTS = sorted({file.stem for file in Path(__file__).parent.glob("*.py")} - {"__main__", "lab", "tables"})
 
 
 def main() -> None:
