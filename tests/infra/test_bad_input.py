@@ -126,7 +126,11 @@ def test_the_largest_term_that_a_problem_names_is_the_last(client: Client) -> No
     last = client.ask(f"{PAGES}/{10**30}").json["maximum"]
 
     assert client.ask(f"{PAGES}/{last + 1}").status == 400
-    assert client.ask(f"{PAGES}/{last}", method="HEAD").status == 200
+    # Later, as far out as that; nobody waits for it here.
+    promised = client.ask(f"{PAGES}/{last}", method="HEAD")
+    assert promised.status in (200, 202)
+    if promised.status == 202:
+        assert client.ask(promised.header("Location") or "", method="DELETE").status in (200, 204)
 
 
 # What no decent client can even send. HAProxy refuses it before it knows a request, with a page of its own that no

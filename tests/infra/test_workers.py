@@ -91,7 +91,7 @@ def test_a_worker_that_pillar_drops_stops_and_one_that_it_adds_runs(host: Machin
     before = units(host)
 
     with host.applied(
-        {"celery": {"workers": {"short": {"concurrency": 0}, "extra": {"queues": ["extra"]}}}}
+        {"celery": {"workers": {"short": {"concurrency": 0}, "extra": {"queues": ["short", "long"]}}}}
     ) as applied:
         assert applied.ok, applied.message
         assert units(host) == ["celery@all.service", "celery@extra.service"]

@@ -56,11 +56,13 @@ app:
 
 {{ release }}/venv:
   cmd.run:
+    # Locked: what an interrupted apply has begun may still be at it.
     - name: >-
+        flock . sh -c 'test -e venv/complete || {
         python3 -m venv --clear venv &&
         venv/bin/pip install --quiet --disable-pip-version-check --no-input
         --require-hashes --no-deps --only-binary :all: --requirement requirements.txt &&
-        touch venv/complete
+        touch venv/complete; }'
     - cwd: {{ release }}
     - env:
         - PIP_CERT: /etc/ssl/certs/ca-certificates.crt
