@@ -14,11 +14,13 @@ from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
+import redis
 from celery import bootsteps, signals
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.worker import state
 
 from web import chunks, logs, queue
+from web.connection import connect, reason
 from web.jobstore import Jobs, LostError, UnavailableError
 from web.settings import EXIT_STATUS, Settings, from_environment_or_exit
 
@@ -180,6 +182,15 @@ def _keep_on(**_: Any) -> None:
             time.sleep(settings.job_lease / 5)
 
     threading.Thread(target=run, daemon=True, name="keeper").start()
+
+
+@signals.worker_init.connect
+def _mend(**_: Any) -> None:
+    """Begin with a queue that is one: what it dies of the worker that is started next removes."""
+    try:
+        queue.mend(connect(settings))
+    except redis.RedisError as error:
+        logger.warning("queue not looked at", extra={"error": reason(error)})
 
 
 @signals.setup_logging.connect

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import signal
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from service import RedisServer, Worker, problem, until
-from web import chunks, create_app
+from web import chunks, create_app, queue
 from web.jobstore import PREFIX, Jobs, LostError, UnavailableError
 from web.queue import KEY_PREFIX
 from web.settings import Settings
@@ -588,14 +589,15 @@ def test_rubbish_under_any_name_of_ours_stops_nothing(
 def test_rubbish_in_any_field_of_a_job_stops_nothing(
     service: FlaskClient, store: Jobs, server: RedisServer, right: bytes
 ) -> None:
-    for id in ("300000-1", "300001-1", "300002-1", "300003-1"):
-        for field in server.client.hkeys(f"{PREFIX}:{id}"):
-            for value in (None, b"", b"x", b"\xff", b"-1", b"9" * 30, b"nan"):
-                if value is None:
-                    server.client.hdel(f"{PREFIX}:{id}", field)
-                else:
-                    server.client.hset(f"{PREFIX}:{id}", field, value)
-                everything_works(service, store, right)
+    ids = ("300000-1", "300001-1", "300002-1", "300003-1")
+    names = {name for id in ids for name in server.client.hkeys(f"{PREFIX}:{id}")}
+    for name, value in itertools.product(names, (None, b"\xff", b"9" * 30)):
+        for id in ids:
+            if value is None:
+                server.client.hdel(f"{PREFIX}:{id}", name)
+            else:
+                server.client.hset(f"{PREFIX}:{id}", name, value)
+        everything_works(service, store, right)
 
 
 @pytest.mark.usefixtures("one_in_each_state")
@@ -672,6 +674,35 @@ def test_reader_who_found_no_result_leaves_a_job_that_has_begun_anew(
     job = store.get("300000-1")
     assert job
     assert job.state == "queued"
+
+
+def test_rubbish_in_the_queue_stops_nothing(
+    service: FlaskClient, start_worker: Callable[..., Worker], server: RedisServer
+) -> None:
+    for name in ("short", "long", "unacked", "unacked_index", "_kombu.binding.short", "_kombu.binding.long"):
+        (server.client.zadd if name != "unacked_index" else server.client.hset)(KEY_PREFIX + name, mapping={"x": 1})
+    job = submit(service, {"n": 30_000})
+    start_worker()
+    assert ended(service, job)["state"] == "done"
+    nothing_is_stuck(server)
+
+
+@pytest.mark.parametrize(
+    ("url", "broker"),
+    [
+        ("unix:///run/redis.sock", "redis+socket:///run/redis.sock"),
+        ("unix://:adb=1@/run/redis.sock?db=2", "redis+socket://:adb=1@/run/redis.sock?virtual_host=2"),
+        ("redis://:pw@host:6379/3", "redis://:pw@host:6379/3"),
+        ("redis://host?db=7", "redis://host/7"),
+        ("rediss://host/1", "rediss://host/1?ssl_cert_reqs=required"),
+        ("rediss://host/1?ssl_cert_reqs=none", "rediss://host/1?ssl_cert_reqs=none"),
+    ],
+)
+def test_queue_is_in_the_redis_that_the_url_means(url: str, broker: str) -> None:
+    connection = queue.make(Settings(redis_url=url)).connection_for_write()
+    assert queue._broker(url) == broker
+    expected = ssl.CERT_NONE if "none" in url else ssl.CERT_REQUIRED
+    assert not url.startswith("rediss") or connection.ssl["ssl_cert_reqs"] == expected
 
 
 def test_result_that_is_lost_while_it_is_written_is_begun_anew(
