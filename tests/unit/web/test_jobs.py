@@ -705,6 +705,17 @@ def test_queue_is_in_the_redis_that_the_url_means(url: str, broker: str) -> None
     assert not url.startswith("rediss") or connection.ssl["ssl_cert_reqs"] == expected
 
 
+def test_page_of_a_result_that_was_lost_begins_the_whole_job_anew(
+    service: FlaskClient, store: Jobs, server: RedisServer
+) -> None:
+    store.submit(300_000, 10)
+    finish(store, "300000-10", "a")
+    server.client.delete(f"{PREFIX}:result:300000-10")
+    response = service.get(f"{JOBS}/300000-10/result?page=2&per_page=3", headers=GZIP)
+    assert (response.status_code, response.headers["Location"]) == (202, f"{JOBS}/300000-10")
+    assert service.get(JOBS).json["total"] == 1
+
+
 def test_result_that_is_lost_while_it_is_written_is_begun_anew(
     service: FlaskClient, start_worker: Callable[..., Worker], server: RedisServer
 ) -> None:
