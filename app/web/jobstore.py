@@ -175,7 +175,9 @@ class Jobs:
         last = ((wanted.stop - 1) // chunks.CHUNK_BYTES) - (whole.start // chunks.CHUNK_BYTES)
         entries = self._entries(id, first, last)
         numbers = range(first, last + 1)
-        found = [decode(number, entry, lengths[number]) for number, entry in zip(numbers, entries, strict=False)]
+        found = [
+            decode(_name(id, number), entry, lengths[number]) for number, entry in zip(numbers, entries, strict=False)
+        ]
         if len(found) < len(numbers) or None in found:
             # Evicted, expired or damaged: without its result the job is worth nothing.
             self._run("lost", id)
@@ -213,7 +215,7 @@ class Jobs:
 
         Done once however often it is tried: an answer that is late may be to a step that was taken.
         """
-        entries = [encode(number, stretch) for number, stretch in enumerate(stretches, first)]
+        entries = [encode(_name(id, number), stretch) for number, stretch in enumerate(stretches, first)]
         _check(self._run("append", id, token, first, self._settings.job_time_limit, *entries))
 
     def done(self, id: str, token: str, length: int) -> None:
@@ -281,6 +283,11 @@ def _available() -> Iterator[None]:
         yield
     except redis.RedisError as error:
         raise UnavailableError(reason(error)) from None
+
+
+def _name(id: str, number: int) -> str:
+    """Return the name of stretch *number* of a result: another job's has another, wherever it may stand."""
+    return f"{id} {number}"
 
 
 def _next_chunk(place: int) -> int:

@@ -716,6 +716,15 @@ def test_page_of_a_result_that_was_lost_begins_the_whole_job_anew(
     assert service.get(JOBS).json["total"] == 1
 
 
+def test_result_of_another_job_is_none(store: Jobs, server: RedisServer) -> None:
+    for n in (300_000, 300_001):
+        store.submit(n, 1)
+        finish(store, f"{n}-1", "a")
+    server.client.rename(f"{PREFIX}:result:300000-1", f"{PREFIX}:result:300001-1")
+    assert store.terms(300_001, 1) is None
+    assert store.get("300001-1") is None
+
+
 def test_result_that_is_lost_while_it_is_written_is_begun_anew(
     service: FlaskClient, start_worker: Callable[..., Worker], server: RedisServer
 ) -> None:
