@@ -82,7 +82,7 @@ def resource(contract: Contract, jobs: Jobs | None) -> Blueprint:
         if job.state != "done":
             raise NotFound(f"There is no result: the job is {job.state}.")
         page, links = _result_page(job, contract)
-        return answer(page_document(page, links), Results(there()), links)
+        return answer(page_document(page, links), Results(there(), job), links)
 
     return blueprint
 

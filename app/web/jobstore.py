@@ -5,8 +5,9 @@ only tells a worker that there is something to do. A worker holds a job by a lea
 dies leaves nothing locked: see docs/decisions/jobs.rst.
 """
 
+import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from web.connection import connect, is_wrong_type, reason
 from web.settings import Settings
 from web.store import decode, encode
 
+logger = logging.getLogger(__name__)
+
 # The digit is the layout's version: raise it when code that is older could not read what this writes.
 PREFIX = "fibonacci:jobs:1"
 SCRIPT = files("web").joinpath("lua/jobs.lua").read_text()
@@ -34,12 +37,19 @@ PRIORITIES = {SHORT: 0, LONG: 1}
 
 ID = re.compile(r"(0|[1-9][0-9]{0,9})-([1-9][0-9]{0,9})")
 
+# Beyond any time that Redis gives: what is later is no time.
+LAST_TIME = 9_999_999_999
+
 # How many longer results are looked at for a shorter request: those that begin nearest before it.
 CANDIDATES = 100
 
 
 class UnavailableError(Exception):
     """Redis cannot be asked: nothing can be said about jobs, and none taken."""
+
+
+class LostError(Exception):
+    """The job is no longer its worker's: cancelled, or given to another; or what was written of it is gone."""
 
 
 class BacklogFullError(Exception):
@@ -107,19 +117,25 @@ class Jobs:
 
     def get(self, id: str) -> Job | None:
         """Return the job, or None if there is none."""
-        (job,) = self._jobs([id])
+        (job,) = self._jobs([id.encode()])
         return job
 
     def page(self, number: int, per_page: int, state: str | None = None) -> tuple[int, list[Job]]:
         """Return how many jobs there are, and page *number* of them: the newest first, the queue in its order."""
         key = f"{PREFIX}:{state or 'all'}"
         first = (number - 1) * per_page
-        with _available():
+
+        def look() -> Any:
             pipeline = self._redis.pipeline()
             pipeline.zcard(key)
             pipeline.zrange(key, first, first + per_page - 1, desc=state != "queued")
-            total, ids = pipeline.execute()
-        return total, [job for job in self._jobs([id.decode() for id in ids]) if job]
+            return pipeline.execute()
+
+        total, ids = self._mended(look)
+        listed = self._jobs(ids)
+        if None in listed:
+            self._run("mend", *ids)
+        return total, [job for job in listed if job]
 
     def delete(self, id: str) -> str | None:
         """Cancel the job if it is active, else remove it; return the state it was in, None if there is none."""
@@ -137,10 +153,10 @@ class Jobs:
 
     def covering(self, start: int, count: int) -> tuple[int, int] | None:
         """Return start and count of a result that F(start) … F(start + count - 1) are in, or None."""
-        with _available():
-            ids: Any = self._redis.zrevrangebyscore(f"{PREFIX}:results", start, "-inf", 0, CANDIDATES)
+        key = f"{PREFIX}:results"
+        ids: Any = self._mended(lambda: self._redis.zrevrangebyscore(key, start, "-inf", 0, CANDIDATES))
         for id in ids:
-            there = parse_id(id.decode())
+            there = parse_id(id.decode("latin-1"))
             if there and there[0] <= start and start + count <= sum(there):
                 return there
         return None
@@ -159,10 +175,12 @@ class Jobs:
         last = ((wanted.stop - 1) // chunks.CHUNK_BYTES) - (whole.start // chunks.CHUNK_BYTES)
         entries = self._entries(id, first, last)
         numbers = range(first, last + 1)
-        found = [decode(number, entry, lengths[number]) for number, entry in zip(numbers, entries, strict=False)]
+        found = [
+            decode(_name(id, number), entry, lengths[number]) for number, entry in zip(numbers, entries, strict=False)
+        ]
         if len(found) < len(numbers) or None in found:
             # Evicted, expired or damaged: without its result the job is worth nothing.
-            self.delete(id)
+            self._run("lost", id)
             return None
         stretches = [stretch for stretch in found if stretch is not None]
         return list(chunks.slice_of(stretches, begins[first], wanted))
@@ -193,19 +211,16 @@ class Jobs:
         return bool(self._run("progress", id, token, f"{fraction:.4f}"))
 
     def append(self, id: str, token: str, first: int, stretches: Iterable[Deflated]) -> None:
-        """Append *stretches*, the first of them number *first*, to the result that *token* writes."""
-        key = f"{PREFIX}:result:{id}:{token}"
-        with _available():
-            pipeline = self._redis.pipeline(transaction=True)
-            pipeline.rpush(key, *[encode(number, stretch) for number, stretch in enumerate(stretches, first)])
-            pipeline.expire(key, self._settings.job_time_limit)
-            length, _ = pipeline.execute()
-        if length <= first:
-            raise UnavailableError("the result was lost while it was written")
+        """Append *stretches*, the first of them number *first*, to the result that *token* writes. Raises LostError.
 
-    def done(self, id: str, token: str) -> bool:
-        """Make what was appended the result; return whether the job was still *token*'s."""
-        return bool(self._run("done", id, token, self._settings.job_expiry))
+        Done once however often it is tried: an answer that is late may be to a step that was taken.
+        """
+        entries = [encode(_name(id, number), stretch) for number, stretch in enumerate(stretches, first)]
+        _check(self._run("append", id, token, first, self._settings.job_time_limit, *entries))
+
+    def done(self, id: str, token: str, length: int) -> None:
+        """Make the *length* stretches that were appended the result. Raises LostError."""
+        _check(self._run("done", id, token, length, self._settings.job_expiry))
 
     def failed(self, id: str, token: str, error: str) -> bool:
         """Say why there will be no result; return whether the job was still *token*'s."""
@@ -224,18 +239,41 @@ class Jobs:
     def _lease(self) -> int:
         return int(self._settings.job_lease * 1_000)
 
-    def _run(self, step: str, *arguments: str | int | float) -> Any:
+    def _run(self, step: str, *arguments: str | int | float | bytes) -> Any:
         with _available():
             return self._script([PREFIX], [step, *arguments])
 
-    def _jobs(self, ids: list[str]) -> list[Job | None]:
+    def _mended(self, look: Callable[[], Any], ids: Sequence[bytes] = ()) -> Any:
+        """Return what *look* finds, where need be after what has a name of ours, or of jobs *ids*, and is none."""
         with _available():
+            try:
+                return look()
+            except redis.ResponseError as error:
+                if not is_wrong_type(error):
+                    raise
+            logger.warning("rubbish among the jobs in Redis: removing it")
+            self._script([PREFIX], ["mend", *ids])
+            return look()
+
+    def _jobs(self, ids: Sequence[bytes]) -> list[Job | None]:
+        def look() -> Any:
             pipeline = self._redis.pipeline()
             for id in ids:
-                pipeline.hgetall(f"{PREFIX}:{id}")
+                # By latin-1 every name is text; what is no id of ours is no job's.
+                pipeline.hgetall(f"{PREFIX}:{id.decode('latin-1')}")
                 pipeline.zrank(f"{PREFIX}:queued", id)
-            found = pipeline.execute()
-        return [_job(id, found[2 * i], found[2 * i + 1]) for i, id in enumerate(ids)]
+            return pipeline.execute()
+
+        found = self._mended(look, ids)
+        listed = [_job(id, found[2 * i], found[2 * i + 1]) for i, id in enumerate(ids)]
+        if damaged := [id for i, id in enumerate(ids) if found[2 * i] and not listed[i]]:
+            self._run("mend", *damaged)
+        return listed
+
+
+def _check(answer: int) -> None:
+    if answer != 1:
+        raise LostError("the job is another's" if answer == 0 else "the result was lost while it was written")
 
 
 @contextmanager
@@ -247,29 +285,44 @@ def _available() -> Iterator[None]:
         raise UnavailableError(reason(error)) from None
 
 
+def _name(id: str, number: int) -> str:
+    """Return the name of stretch *number* of a result: another job's has another, wherever it may stand."""
+    return f"{id} {number}"
+
+
 def _next_chunk(place: int) -> int:
     return (place // chunks.CHUNK_BYTES + 1) * chunks.CHUNK_BYTES
 
 
-def _job(id: str, fields: dict[bytes, bytes], rank: int | None) -> Job | None:
-    if b"state" not in fields:
-        return None
+def _job(id: bytes, fields: dict[bytes, bytes], rank: int | None) -> Job | None:
+    """Return the job that *fields* tell of, None where they are none's."""
 
     def seconds(name: bytes) -> float | None:
         return int(fields[name]) / 1_000 if name in fields else None
 
-    state = fields[b"state"].decode()
+    try:
+        start, count = int(fields[b"start"]), int(fields[b"count"])
+        progress, submitted = float(fields[b"progress"]), int(fields[b"submitted"]) / 1_000
+        started, finished = seconds(b"started"), seconds(b"finished")
+        state = fields[b"state"].decode()
+    except (KeyError, ValueError):
+        return None
+    times = (submitted, started or 0.0, finished or 0.0)
+    if state not in STATES or job_id(start, count).encode() != id or not 0 <= progress <= 1:
+        return None
+    if not all(0 <= time <= LAST_TIME for time in times):
+        return None
     return Job(
-        id=id,
+        id=job_id(start, count),
         state=state,
-        start=int(fields[b"start"]),
-        count=int(fields[b"count"]),
-        progress=float(fields[b"progress"]),
+        start=start,
+        count=count,
+        progress=progress,
         position=rank + 1 if state == "queued" and rank is not None else None,
-        submitted=seconds(b"submitted") or 0.0,
-        started=seconds(b"started"),
-        finished=seconds(b"finished"),
-        error=fields[b"error"].decode() or None if b"error" in fields else None,
+        submitted=submitted,
+        started=started,
+        finished=finished,
+        error=fields.get(b"error", b"").decode(errors="replace") or None,
     )
 
 

@@ -30,10 +30,13 @@ class NotYetError(Exception):
 
 
 class Results:
-    """Bodies whose terms a job's result has; where there is none, the job is queued, and NotYetError raised."""
+    """Bodies whose terms a job's result has; where there is none, the job is queued, and NotYetError raised.
 
-    def __init__(self, jobs: Jobs) -> None:
-        self._jobs = jobs
+    The job is that for the body's own terms, unless *job* says which.
+    """
+
+    def __init__(self, jobs: Jobs, job: Job | None = None) -> None:
+        self._jobs, self._job = jobs, job
 
     def compressed(self, document: Document, tag: str) -> bytes:
         return document.compressed(self._terms(document))
@@ -44,11 +47,12 @@ class Results:
     def _terms(self, document: Document) -> list[Deflated]:
         terms = self._jobs.terms(document.start, document.count)
         if terms is None:
-            job = self._jobs.get(job_id(document.start, document.count))
+            whole = self._job or document
+            job = self._jobs.get(job_id(whole.start, whole.count))
             if job and job.state == "failed":
                 # Not begun anew by each client that looks: by the one who says so.
                 raise ServiceUnavailable(f"The calculation failed. {job.error} POST to {PATH} to try it again.")
-            raise NotYetError(self._jobs.submit(document.start, document.count))
+            raise NotYetError(self._jobs.submit(whole.start, whole.count))
         return terms
 
 

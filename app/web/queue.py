@@ -1,7 +1,9 @@
 """The queue in Redis, by Celery: how a worker is told of a job."""
 
 import logging
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import redis
 from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
@@ -13,6 +15,9 @@ logger = logging.getLogger(__name__)
 
 KEY_PREFIX = "fibonacci:celery:"
 TASK = "calculate"
+
+# What the keys of Celery's transport are; all others are bindings or queues.
+KINDS = {"unacked": b"hash", "unacked_index": b"zset", "unacked_mutex": b"string"}
 
 
 def make(settings: Settings) -> Celery:
@@ -48,10 +53,32 @@ def make(settings: Settings) -> Celery:
 
 
 def _broker(url: str) -> str:
-    """Return *url* as Celery spells it: a socket of this host is another scheme there."""
-    if not url.startswith("unix://"):
-        return url
-    return url.replace("unix://", "redis+socket://", 1).replace("db=", "virtual_host=")
+    """Return *url* as Celery spells it, meaning what it means to redis-py."""
+    parts = urlsplit(url)
+    scheme, path, query = parts.scheme, parts.path, dict(parse_qsl(parts.query))
+    database = query.pop("db", None)
+    if scheme == "unix":
+        scheme = "redis+socket"
+        query |= {"virtual_host": database} if database else {}
+    elif database:
+        path = f"/{database}"
+    if scheme == "rediss":
+        # Left out, it would take any certificate.
+        query.setdefault("ssl_cert_reqs", "required")
+    return f"{scheme}://{parts.netloc}{path}" + (f"?{urlencode(query)}" if query else "")
+
+
+def mend(client: "redis.Redis") -> None:
+    """Remove what has the name of a part of the queue and is none: workers would end of it, each anew.
+
+    Jobs whose message goes with it are told of again by the sweep.
+    """
+    for key in list(client.scan_iter(f"{KEY_PREFIX}*")):
+        name = key.decode("latin-1").removeprefix(KEY_PREFIX)
+        expected = b"set" if name.startswith("_kombu.binding.") else KINDS.get(name, b"list")
+        if client.type(key) != expected:
+            logger.warning("rubbish in the queue in Redis: removing it", extra={"key": KEY_PREFIX + name})
+            client.unlink(key)
 
 
 def make_sender(settings: Settings) -> Celery:

@@ -217,16 +217,16 @@ def _without(stretches: Iterator[bytes], skipped: int) -> Iterator[bytes]:
         skipped = max(skipped - len(stretch), 0)
 
 
-def encode(number: int, stretch: Deflated) -> bytes:
-    """Return chunk *number* as it stands in Redis: a digest of its number and content, its CRC, its blocks."""
+def encode(name: int | str, stretch: Deflated) -> bytes:
+    """Return the chunk *name* as it stands in Redis: a digest of its name and content, its CRC, its blocks."""
     content = stretch.crc.to_bytes(CRC_BYTES, "big") + stretch.data
-    return _digest(str(number), content) + content
+    return _digest(str(name), content) + content
 
 
-def decode(number: int, entry: bytes, length: int = CHUNK_BYTES) -> Deflated | None:
-    """Return the chunk that *entry* is, or None if it is not chunk *number* as ``encode`` gave it."""
+def decode(name: int | str, entry: bytes, length: int = CHUNK_BYTES) -> Deflated | None:
+    """Return the chunk that *entry* is, or None if it is not the chunk *name* as ``encode`` gave it."""
     digest, content = entry[:DIGEST_BYTES], entry[DIGEST_BYTES:]
-    if digest != _digest(str(number), content):
+    if digest != _digest(str(name), content):
         return None
     return Deflated(content[CRC_BYTES:], int.from_bytes(content[:CRC_BYTES], "big"), length)
 

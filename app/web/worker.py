@@ -14,12 +14,14 @@ from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
+import redis
 from celery import bootsteps, signals
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.worker import state
 
 from web import chunks, logs, queue
-from web.jobstore import Jobs, UnavailableError
+from web.connection import connect, reason
+from web.jobstore import Jobs, LostError, UnavailableError
 from web.settings import EXIT_STATUS, Settings, from_environment_or_exit
 
 logger = logging.getLogger(__name__)
@@ -49,10 +51,6 @@ app = queue.make(settings)
 jobs = Jobs(settings, partial(queue.tell, app))
 
 
-class LostError(Exception):
-    """The job is no longer this worker's: cancelled, or given to another."""
-
-
 @app.task(name=queue.TASK)
 def calculate(id: str) -> None:
     """Calculate job *id*, if it is there to be taken."""
@@ -65,11 +63,11 @@ def calculate(id: str) -> None:
     began = time.perf_counter()
     logger.info("job begun", extra={"job": id})
     try:
-        _write(id, token, start, count)
-        if not _patiently(lambda: jobs.done(id, token)):
-            raise LostError
-    except LostError:
-        logger.info("job is no longer ours", extra={"job": id})
+        number = _write(id, token, start, count)
+        _patiently(lambda: jobs.done(id, token, number))
+    except LostError as error:
+        # If it is still ours the lease runs out, and another begins anew.
+        logger.info("job is no longer ours", extra={"job": id, "error": str(error)})
     except SoftTimeLimitExceeded:
         _fail(id, token, f"It took longer than {settings.job_time_limit} seconds.")
     except MemoryError:
@@ -85,8 +83,8 @@ def calculate(id: str) -> None:
         logger.info("job calculated", extra={"job": id, "duration_s": duration})
 
 
-def _write(id: str, token: str, start: int, count: int) -> None:
-    """Calculate the terms, compress them and write them to Redis, telling how far it is."""
+def _write(id: str, token: str, start: int, count: int) -> int:
+    """Calculate the terms, compress them and write them to Redis, telling how far it is; return how many stretches."""
     teller = _Progress(id, token)
     jump = JUMP_IN_TERMS / (JUMP_IN_TERMS + count)
     length = chunks.terms_length(start, count)
@@ -99,6 +97,7 @@ def _write(id: str, token: str, start: int, count: int) -> None:
         teller.tell(jump + (1 - jump) * written / length)
     if written != length:
         raise RuntimeError(f"the text has {written} bytes and not {length}")
+    return numbered
 
 
 def _fail(id: str, token: str, error: str) -> None:
@@ -123,7 +122,7 @@ class _Progress:
         except UnavailableError:
             return  # the next one tells
         if not held:
-            raise LostError
+            raise LostError("the job is another's")
 
 
 def _patiently(command: Callable[[], Answer]) -> Answer:
@@ -183,6 +182,15 @@ def _keep_on(**_: Any) -> None:
             time.sleep(settings.job_lease / 5)
 
     threading.Thread(target=run, daemon=True, name="keeper").start()
+
+
+@signals.worker_init.connect
+def _mend(**_: Any) -> None:
+    """Begin with a queue that is one: what it dies of the worker that is started next removes."""
+    try:
+        queue.mend(connect(settings))
+    except redis.RedisError as error:
+        logger.warning("queue not looked at", extra={"error": reason(error)})
 
 
 @signals.setup_logging.connect

@@ -1,21 +1,26 @@
 """Jobs with a real Redis and real Celery workers: calculated once, never lost, never stuck, whatever dies."""
 
 import gzip
+import itertools
 import json
 import os
 import signal
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from service import RedisServer, Worker, problem, until
-from web.jobstore import PREFIX
+from web import chunks, create_app, queue
+from web.jobstore import PREFIX, Jobs, LostError, UnavailableError
 from web.queue import KEY_PREFIX
+from web.settings import Settings
 
 JOBS = "/api/v1/jobs"
 GZIP = {"Accept-Encoding": "gzip"}
@@ -396,7 +401,7 @@ def test_job_that_kills_its_worker_each_time_fails_with_the_reason(
             os.kill(pid, signal.SIGKILL)
         until(lambda begun=begun: _not_since(service, job, begun))
     failed = ended(service, job)
-    assert (failed["state"], failed["error"]) == ("failed", "Its worker died 2 times.")
+    assert (failed["state"], failed["error"]) == ("failed", "Its worker died, or lost what it had written, 2 times.")
     assert failed["error"] in problem(service.get("/api/v1/fibonacci/200000000"), 503)["detail"]
     nothing_is_stuck(server)
 
@@ -504,3 +509,229 @@ def test_full_redis_refuses_jobs_clearly_and_finishes_them_when_there_is_room(
     assert "Retry-After" in response.headers
     server.client.config_set("maxmemory", 0)
     assert ended(service, service.get("/api/v1/fibonacci/300000").json)["state"] == "done"
+
+
+# --- what is under our names, and answers that do not come ----------------------------------------------------------
+
+
+@pytest.fixture
+def store(service: FlaskClient, server: RedisServer) -> Jobs:
+    """Return the jobs as a worker sees them; nobody is told of them."""
+    return Jobs(Settings(redis_url=server.url, redis_timeout=5.0), lambda id, queue: None)
+
+
+def finish(store: Jobs, id: str, token: str) -> None:
+    """Do job *id* as a worker does."""
+    found = store.claim(id, token)
+    assert found
+    stretches = list(chunks.calculated(*found))
+    store.append(id, token, 0, stretches)
+    store.done(id, token, len(stretches))
+
+
+@pytest.fixture
+def one_in_each_state(store: Jobs) -> None:
+    for n in (300_000, 300_001, 300_002, 300_003):
+        store.submit(n, 1)
+    finish(store, "300000-1", "a")
+    assert store.claim("300001-1", "b")
+    store.delete("300003-1")
+
+
+SETS = ("all", "queued", "running", "done", "failed", "cancelled", "results")
+KEYS = (*SETS, "300000-1", "300001-1", "300002-1", "300003-1", "result:300000-1", "result:300001-1:b")
+RUBBISH: dict[str, Callable[[redis.Redis, str], object]] = {
+    "string": lambda client, key: client.set(key, b"\xff"),
+    "list": lambda client, key: client.rpush(key, b"\xff"),
+    "hash": lambda client, key: client.hset(key, b"\xff", b"\xff"),
+    "zset": lambda client, key: client.zadd(key, {b"\xff": 0, "9-9": 0, "300002-1": 0, "300000-2": 300_000}),
+}
+
+
+def everything_works(client: FlaskClient, store: Jobs, right: bytes) -> None:
+    """Check that nothing is an error, and that a job that is asked for comes to its end."""
+    for path in ("", "?state=queued", "?state=done", "/300000-1", "/300001-1", "/300002-1", "/300000-1/result"):
+        assert client.get(JOBS + path, headers=GZIP).status_code in (200, 202, 404)
+    for _ in range(2):
+        store.sweep()
+    for state in ("done", "failed", "cancelled"):
+        assert client.delete(f"{JOBS}?state={state}").status_code == 200
+    for n in range(300_000, 300_005):
+        job = submit(client, {"n": n})
+        if job["state"] == "running":
+            assert client.delete(job["links"]["self"]).json["state"] == "cancelled"
+            job = submit(client, {"n": n})
+        assert job["state"] == "queued"
+        finish(store, job["id"], "c")
+        assert client.get(job["links"]["self"]).json["state"] == "done"
+    assert client.get("/api/v1/fibonacci/300000", headers=GZIP).data == right
+    assert client.get(f"{JOBS}?state=queued").json["jobs"] == []
+    assert client.get(f"{JOBS}?state=running").json["jobs"] == []
+
+
+@pytest.fixture(scope="module")
+def right() -> bytes:
+    client = create_app(Settings()).test_client()
+    return client.get("/api/v1/fibonacci/300000", headers=GZIP).data
+
+
+@pytest.mark.usefixtures("one_in_each_state")
+def test_rubbish_under_any_name_of_ours_stops_nothing(
+    service: FlaskClient, store: Jobs, server: RedisServer, right: bytes
+) -> None:
+    for key, put in itertools.product(KEYS, RUBBISH.values()):
+        server.client.delete(f"{PREFIX}:{key}")
+        put(server.client, f"{PREFIX}:{key}")
+        everything_works(service, store, right)
+
+
+@pytest.mark.usefixtures("one_in_each_state")
+def test_rubbish_in_any_field_of_a_job_stops_nothing(
+    service: FlaskClient, store: Jobs, server: RedisServer, right: bytes
+) -> None:
+    ids = ("300000-1", "300001-1", "300002-1", "300003-1")
+    names = {name for id in ids for name in server.client.hkeys(f"{PREFIX}:{id}")}
+    for name, value in itertools.product(names, (None, b"\xff", b"9" * 30)):
+        for id in ids:
+            if value is None:
+                server.client.hdel(f"{PREFIX}:{id}", name)
+            else:
+                server.client.hset(f"{PREFIX}:{id}", name, value)
+        everything_works(service, store, right)
+
+
+@pytest.mark.usefixtures("one_in_each_state")
+def test_removal_in_bulk_ends_and_leaves_jobs_that_are_in_another_state(
+    service: FlaskClient, server: RedisServer
+) -> None:
+    server.client.zadd(f"{PREFIX}:failed", {"300001-1": 0, "9-9": 0})
+    assert service.delete(f"{JOBS}?state=failed").json == {"removed": 0}
+    assert service.get(f"{JOBS}/300001-1").json["state"] == "running"
+
+
+def test_step_whose_answer_was_lost_is_taken_once(service: FlaskClient, store: Jobs) -> None:
+    store.submit(300_000, 10)
+    assert store.claim("300000-10", "a") == store.claim("300000-10", "a") == (300_000, 10)
+    assert store.claim("300000-10", "b") is None
+    stretches = list(chunks.calculated(300_000, 10))
+    for first in range(0, len(stretches), 3):
+        for _ in range(2):
+            store.append("300000-10", "a", first, stretches[first : first + 3])
+    store.done("300000-10", "a", len(stretches))
+    assert store.terms(300_000, 10) == stretches
+
+
+def test_what_was_lost_while_it_was_written_is_no_result(store: Jobs, server: RedisServer) -> None:
+    store.submit(300_000, 10)
+    store.claim("300000-10", "a")
+    stretches = list(chunks.calculated(300_000, 10))
+    store.append("300000-10", "a", 0, stretches[:3])
+    server.client.delete(f"{PREFIX}:result:300000-10:a")
+    for _ in range(5):
+        with pytest.raises(LostError, match="lost"):
+            store.append("300000-10", "a", 3, stretches[3:])
+    with pytest.raises(LostError, match="lost"):
+        store.done("300000-10", "a", len(stretches))
+    job = store.get("300000-10")
+    assert job
+    assert job.state == "running"
+
+
+def test_full_redis_refuses_the_end_of_a_job_whole(store: Jobs, server: RedisServer) -> None:
+    store.submit(300_000, 1)
+    store.claim("300000-1", "a")
+    stretches = list(chunks.calculated(300_000, 1))
+    store.append("300000-1", "a", 0, stretches)
+    server.client.config_set("maxmemory", 1)
+    for step in (
+        lambda: store.done("300000-1", "a", len(stretches)),
+        lambda: store.failed("300000-1", "a", "no"),
+        lambda: store.delete("300000-1"),
+        lambda: store.submit(300_001, 1),
+    ):
+        with pytest.raises(UnavailableError):
+            step()
+    server.client.config_set("maxmemory", 0)
+    store.done("300000-1", "a", len(stretches))
+    assert store.terms(300_000, 1) == stretches
+
+
+def test_reader_who_found_no_result_leaves_a_job_that_has_begun_anew(
+    store: Jobs, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.submit(300_000, 1)
+    finish(store, "300000-1", "a")
+    server.client.delete(f"{PREFIX}:result:300000-1")
+    look = store._entries
+
+    def late(*arguments: Any) -> list[bytes]:
+        found = look(*arguments)
+        assert Jobs(store._settings, store._tell).submit(300_000, 1).state == "queued"  # another was faster
+        return found
+
+    monkeypatch.setattr(store, "_entries", late)
+    assert store.terms(300_000, 1) is None
+    job = store.get("300000-1")
+    assert job
+    assert job.state == "queued"
+
+
+def test_rubbish_in_the_queue_stops_nothing(
+    service: FlaskClient, start_worker: Callable[..., Worker], server: RedisServer
+) -> None:
+    for name in ("short", "long", "unacked", "unacked_index", "_kombu.binding.short", "_kombu.binding.long"):
+        (server.client.zadd if name != "unacked_index" else server.client.hset)(KEY_PREFIX + name, mapping={"x": 1})
+    job = submit(service, {"n": 30_000})
+    start_worker()
+    assert ended(service, job)["state"] == "done"
+    nothing_is_stuck(server)
+
+
+@pytest.mark.parametrize(
+    ("url", "broker"),
+    [
+        ("unix:///run/redis.sock", "redis+socket:///run/redis.sock"),
+        ("unix://:adb=1@/run/redis.sock?db=2", "redis+socket://:adb=1@/run/redis.sock?virtual_host=2"),
+        ("redis://:pw@host:6379/3", "redis://:pw@host:6379/3"),
+        ("redis://host?db=7", "redis://host/7"),
+        ("rediss://host/1", "rediss://host/1?ssl_cert_reqs=required"),
+        ("rediss://host/1?ssl_cert_reqs=none", "rediss://host/1?ssl_cert_reqs=none"),
+    ],
+)
+def test_queue_is_in_the_redis_that_the_url_means(url: str, broker: str) -> None:
+    connection = queue.make(Settings(redis_url=url)).connection_for_write()
+    assert queue._broker(url) == broker
+    expected = ssl.CERT_NONE if "none" in url else ssl.CERT_REQUIRED
+    assert not url.startswith("rediss") or connection.ssl["ssl_cert_reqs"] == expected
+
+
+def test_page_of_a_result_that_was_lost_begins_the_whole_job_anew(
+    service: FlaskClient, store: Jobs, server: RedisServer
+) -> None:
+    store.submit(300_000, 10)
+    finish(store, "300000-10", "a")
+    server.client.delete(f"{PREFIX}:result:300000-10")
+    response = service.get(f"{JOBS}/300000-10/result?page=2&per_page=3", headers=GZIP)
+    assert (response.status_code, response.headers["Location"]) == (202, f"{JOBS}/300000-10")
+    assert service.get(JOBS).json["total"] == 1
+
+
+def test_result_of_another_job_is_none(store: Jobs, server: RedisServer) -> None:
+    for n in (300_000, 300_001):
+        store.submit(n, 1)
+        finish(store, f"{n}-1", "a")
+    server.client.rename(f"{PREFIX}:result:300000-1", f"{PREFIX}:result:300001-1")
+    assert store.terms(300_001, 1) is None
+    assert store.get("300001-1") is None
+
+
+def test_result_that_is_lost_while_it_is_written_is_begun_anew(
+    service: FlaskClient, start_worker: Callable[..., Worker], server: RedisServer
+) -> None:
+    start_worker()
+    job = submit(service, {"start": 100_000, "count": 3_000})
+    written = until(lambda: list(server.client.scan_iter(f"{PREFIX}:result:{job['id']}:*")))
+    server.client.delete(*written)
+    assert ended(service, job)["state"] == "done"
+    assert service.get(job["links"]["self"] + "/result", headers=GZIP).status_code == 200
+    nothing_is_stuck(server)
