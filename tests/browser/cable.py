@@ -38,6 +38,7 @@ class Cable:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self._left: int | None = None
         self.plugged = True
         self.origin = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
@@ -61,6 +62,10 @@ class Cable:
             end.close()
         return len(ended) // 2
 
+    def cut_after(self, length: int) -> None:
+        """Unplug it once *length* more bytes have come from the service, however fast they come."""
+        self._left = length
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # the listener is closed: that is the end
             while True:
@@ -71,12 +76,24 @@ class Cable:
                 server = socket.create_connection(self._target)
                 with self._lock:
                     self._open |= {client, server}
-                for source, sink in ((client, server), (server, client)):
-                    threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
+                for way in ((client, server, False), (server, client, True)):
+                    threading.Thread(target=self._carry, args=way, daemon=True).start()
 
-    @staticmethod
-    def _carry(source: socket.socket, sink: socket.socket) -> None:
+    def _carry(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:
         with contextlib.suppress(OSError):  # cut
             while data := source.recv(65_536):
                 sink.sendall(data)
+                if is_answer:
+                    self._count(len(data))
             sink.shutdown(socket.SHUT_WR)
+
+    def _count(self, length: int) -> None:
+        with self._lock:
+            if self._left is None:
+                return
+            self._left -= length
+            if self._left > 0:
+                return
+            self._left = None
+            self.plugged = False
+        self.cut()

@@ -1,8 +1,8 @@
 """Jobs: asked for, watched, ended, and their results."""
 
 import json
-import random
 import re
+import secrets
 import shlex
 import subprocess
 from collections.abc import Callable
@@ -69,7 +69,7 @@ def test_large_term_is_calculated_as_a_job_and_then_shown(open_page: Callable[..
 
 def test_running_job_is_cancelled_and_removed(page: Page) -> None:
     # Ten seconds or more. Another one each time: a service that is there already may have kept a result.
-    n = 200_000_000 - random.randrange(1_000_000)
+    n = 200_000_000 - secrets.randbelow(1_000_000)
     name = f"F({n:,})"
     page.get_by_role("link", name="Jobs").click()
     page.get_by_label("Index", exact=True).fill(str(n))
