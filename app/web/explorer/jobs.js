@@ -192,7 +192,7 @@ export class Job {
     this.place = h("div", {});
     this.result = h("section", { class: "result", "aria-label": "Result", hidden: true });
     this.line = new Line();
-    this.node = h("div", {}, h("p", {}, link("All jobs", "#/jobs")), this.trouble.node, this.place, this.line.node, this.result);
+    this.node = h("div", {}, h("p", { class: "back" }, link("All jobs", "#/jobs")), this.trouble.node, this.place, this.line.node, this.result);
     this.lifetime = signal;
   }
 
