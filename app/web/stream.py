@@ -5,7 +5,7 @@ import binascii
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flask import Blueprint, Response, g, request
@@ -61,6 +61,10 @@ class Streams:
             self.open += free
             return free
 
+    def is_free(self) -> bool:
+        """Tell whether there is a place, without taking it."""
+        return self.open < self.limit
+
     def leave(self) -> None:
         """Give the place back."""
         with self._lock:
@@ -80,6 +84,14 @@ def resource(settings: Settings) -> Blueprint:
     stop = ServerStop()
     turn = threading.Lock()
 
+    def require(place: Callable[[], bool]) -> None:
+        """Raise a 503 unless the server goes on and *place* tells that there is one."""
+        stop.watch()
+        if stop.is_set():
+            raise ServiceUnavailable("This server stops; another takes over.", retry_after=RETRY_STOPPING)
+        if not place():
+            raise ServiceUnavailable("As many streams are open as may be open.", retry_after=RETRY_FULL)
+
     @sock.route(PATH, bp=blueprint)  # type: ignore[untyped-decorator]  # flask-sock has no type hints
     def stream(server: Server) -> None:
         websocket = Websocket(server, settings.stream_deadline, settings.stream_ping, stop)
@@ -88,8 +100,10 @@ def resource(settings: Settings) -> Blueprint:
 
     @blueprint.get(PATH)
     def no_websocket() -> Response:
-        # What is wrong with the question is said first, to a browser's address line too.
+        # Why there would be no websocket is said first. A page in a browser asks here for what its handshake was
+        # refused for: the browser does not tell it.
         _parameters(contract)
+        require(streams.is_free)
         raise UpgradeRequired
 
     @blueprint.before_request
@@ -99,11 +113,7 @@ def resource(settings: Settings) -> Blueprint:
             return
         g.start, g.count = _parameters(contract)
         _require_handshake()
-        stop.watch()
-        if stop.is_set():
-            raise ServiceUnavailable("This server stops; another takes over.", retry_after=RETRY_STOPPING)
-        if not streams.enter():
-            raise ServiceUnavailable(f"There are {streams.limit} streams already.", retry_after=RETRY_FULL)
+        require(streams.enter)
         g.streams = streams
 
     @blueprint.errorhandler(OSError)

@@ -30,7 +30,7 @@ def listening(port: int, process: subprocess.Popen[bytes], limit: float = 60) ->
 
 
 class Cable:
-    """A TCP connection to the service that goes through here, so that a test can cut it."""
+    """A TCP connection to the service that goes through here, so that a test can cut it or hold it."""
 
     def __init__(self, base_url: str) -> None:
         target = urlsplit(base_url)
@@ -38,6 +38,9 @@ class Cable:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self._left: int | None = None
+        self._then = self._unplug
+        self._end = threading.Event()
         self.plugged = True
         self.origin = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
@@ -48,18 +51,26 @@ class Cable:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end.set()
         self._listener.close()
         self.cut()
 
-    def cut(self) -> int:
-        """End every connection; return how many there were."""
+    def cut(self) -> None:
+        """End every connection."""
         with self._lock:
             ended, self._open = self._open, set()
         for end in ended:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
-        return len(ended) // 2
+
+    def cut_after(self, length: int) -> None:
+        """Unplug it once *length* more bytes have come from the service, however fast they come."""
+        self._left, self._then = length, self._unplug
+
+    def hold_after(self, length: int) -> None:
+        """Let nothing more through once *length* more bytes have come from the service, yet leave it plugged."""
+        self._left, self._then = length, self._hold
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # the listener is closed: that is the end
@@ -71,12 +82,30 @@ class Cable:
                 server = socket.create_connection(self._target)
                 with self._lock:
                     self._open |= {client, server}
-                for source, sink in ((client, server), (server, client)):
-                    threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
+                for way in ((client, server, False), (server, client, True)):
+                    threading.Thread(target=self._carry, args=way, daemon=True).start()
 
-    @staticmethod
-    def _carry(source: socket.socket, sink: socket.socket) -> None:
+    def _carry(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:
         with contextlib.suppress(OSError):  # cut
             while data := source.recv(65_536):
                 sink.sendall(data)
+                if is_answer:
+                    self._count(len(data))
             sink.shutdown(socket.SHUT_WR)
+
+    def _count(self, length: int) -> None:
+        with self._lock:
+            if self._left is None:
+                return
+            self._left -= length
+            if self._left > 0:
+                return
+            self._left = None
+        self._then()
+
+    def _unplug(self) -> None:
+        self.plugged = False
+        self.cut()
+
+    def _hold(self) -> None:
+        self._end.wait()

@@ -5,7 +5,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -13,10 +15,15 @@ from cable import Cable, free_port, listening
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from visit import Visit
 
-import web
+from service import APP, RedisServer, Worker
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).parents[2]
+
+SETTINGS = ("FIBONACCI_", "REDIS_", "STREAM_")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
+
+# In seconds; what is enough for Redis on a machine of its own is not on one that is full of browsers.
+REDIS_TIMEOUT = 5.0
 
 # Of a machine with others on it, rather than of the page.
 PATIENCE = 30_000
@@ -44,26 +51,55 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@contextmanager
+def serving(folder: Path, **environment: str) -> Iterator[str]:
+    """Run the service by itself, HTTP and websockets in one process; give its URL."""
+    port = free_port()
+    log = folder / "service.log"
+    command = [sys.executable, "-m", "web", f"--port={port}"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=ENVIRONMENT | {"PYTHONPATH": str(APP), **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        assert listening(port, process), log.read_text()
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        # Not to be waited for: a browser that was killed may have left a stream.
+        process.kill()
+        process.wait(30)
+
+
 @pytest.fixture(scope="session")
-def base_url(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Give the URL of the service under test."""
+def base_url(pytestconfig: pytest.Config) -> Iterator[str]:
+    """Give the URL of the service under test: the whole of it, with a Redis and a worker of its own."""
     if given := pytestconfig.getoption("--base-url"):
         yield given.rstrip("/")
         return
-    port = free_port()
-    folder = tmp_path_factory.mktemp("service")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("FIBONACCI_", "REDIS_"))}
-    environment["PYTHONPATH"] = f"{Path(web.__file__).parents[1]}:{HERE}"
-    command = [sys.executable, "-m", "gunicorn", "--no-control-socket", "--worker-class=gthread", "--threads=32"]
-    command += [f"--bind=127.0.0.1:{port}", "fake:application()"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        assert listening(port, process), (folder / "log").read_text()
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.fail("redis-server is missing: install the package redis-server")
+    # A short path, for a unix socket's must be below 108 bytes.
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="web-", dir="/tmp")))
+        redis = RedisServer(binary, folder)
+        stack.callback(redis.stop)
+        redis.start()
+        worker = Worker(folder / "worker.log", redis.url, {"redis_timeout": REDIS_TIMEOUT}, "--concurrency", "2")
+        stack.callback(worker.kill)
+        settings = {"REDIS_URL": redis.url, "FIBONACCI_REDIS_TIMEOUT": str(REDIS_TIMEOUT)}
+        yield stack.enter_context(serving(folder, **settings))
+
+
+@pytest.fixture
+def narrow(tmp_path: Path) -> Iterator[str]:
+    """Give the URL of a service of our own that has room for a single stream."""
+    with serving(tmp_path, STREAM_CONNECTIONS="1") as url:
+        yield url
 
 
 @pytest.fixture

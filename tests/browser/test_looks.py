@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cable import Cable
 from playwright.sync_api import Page, Request, expect
 from visit import Visit
 
@@ -32,11 +33,25 @@ LIST = {"page": 1, "per_page": 20, "total": len(JOBS), "links": {}, "jobs": JOBS
 
 def show_jobs(page: Page) -> None:
     page.route("**/api/v1/jobs?*", lambda route: route.fulfill(json=LIST))
+    page.route(f"**/api/v1/jobs/{JOB['id']}", lambda route: route.fulfill(json=JOB))
 
 
 def streamed(page: Page) -> None:
     page.get_by_role("button", name="Start").click()
     expect(page.locator(".streamstate .badge")).to_have_text("Complete")
+
+
+def streams(page: Page) -> None:
+    page.get_by_role("button", name="Start").click()
+    page.wait_for_function("() => Number(document.querySelector('.stream').dataset.terms) > 4000")
+
+
+def calculated(page: Page) -> None:
+    page.get_by_role("radio", name="A range").check()
+    page.get_by_label("From index").fill("1000")
+    page.get_by_label("Terms", exact=True).fill("400")
+    page.get_by_role("button", name="Start the job").click()
+    expect(page.locator(".result .term").first).to_be_visible()
 
 
 def opened(page: Page) -> None:
@@ -58,7 +73,10 @@ VIEWS: dict[str, tuple[str, str, Callable[[Page], None]]] = {
     "term": ("term?n=20578", ".piece", nothing),
     "stream-none": ("stream", ".empty", nothing),
     "stream": ("stream?start=0&count=3000", ".empty", streamed),
+    "stream-live": ("stream?count=endless", ".empty", streams),
     "jobs": ("jobs", ".job", nothing),
+    "job-running": (f"job?id={JOB['id']}", ".job progress", nothing),
+    "job-done": ("jobs", ".job", calculated),
 }
 
 EACH = pytest.mark.parametrize("view", VIEWS)
@@ -109,13 +127,16 @@ SMALL = """() => [...document.querySelectorAll("a, button, input:not([type=radio
 
 
 @pytest.fixture
-def show(open_page: Callable[..., Page], visit: Visit) -> Callable[..., Page]:
+def show(open_page: Callable[..., Page], visit: Visit, base_url: str, cable: Cable) -> Callable[..., Page]:
     """Return a function that opens one of VIEWS."""
+    # A stream stands still when so much has come: the tests' own link to the browser sees all of it, and falls behind.
+    cable.hold_after(3_000_000)
 
     def shown(view: str, **kind: Any) -> Page:
         visit.expected.append("status of 40[04]")
         hash, sign, do = VIEWS[view]
-        page = open_page(f"/#/{hash}", before=show_jobs if view == "jobs" else None, **kind)
+        origin = cable.origin if view == "stream-live" else base_url
+        page = open_page(f"/#/{hash}", origin, before=show_jobs if view.startswith("job") else None, **kind)
         expect(page.locator(sign).first).to_be_visible()
         do(page)
         return page

@@ -10,13 +10,18 @@ const PASSING = [0, 429, 502, 503, 504];
 
 /** An RFC 9457 problem, or what stands for one where the service could not even say that. */
 export class Problem extends Error {
-  constructor({ title, detail, status = 0, parameter, minimum, maximum }, retryAfter = null) {
+  constructor({ type, title, detail, status = 0, parameter, minimum, maximum }, retryAfter = null) {
     super(`${title}: ${detail}`);
-    Object.assign(this, { title, detail, status, parameter, minimum, maximum, retryAfter });
+    Object.assign(this, { type, title, detail, status, parameter, minimum, maximum, retryAfter });
   }
 
   get passing() {
     return PASSING.includes(this.status);
+  }
+
+  /** What to say of it in the middle of a line: a title of the type about:blank only repeats the status. */
+  get brief() {
+    return this.type === "about:blank" ? this.detail.replace(/\.$/, "") : this.title;
   }
 
   /** The detail, and the bounds where it does not name them itself. */

@@ -98,13 +98,14 @@ export class Chart {
     const bar = (value, index) =>
       `M${((room - values.length + index + 0.5) * step).toFixed(1)} ${HEIGHT}V${(HEIGHT - Math.min(value / most, 1) * (HEIGHT - 4)).toFixed(1)}`;
     this.path.setAttribute("d", values.map(bar).join(""));
-    this.describe(most, values.length === 1 ? "one batch" : `last ${grouped(values.length)} batches`, "now", values.at(-1));
+    const isCut = sorted.at(-1) > most;
+    this.describe(most, values.length === 1 ? "one batch" : `last ${grouped(values.length)} batches`, "now", values.at(-1), isCut);
   }
 
-  describe(most, left, right, newest) {
+  describe(most, left, right, newest, isCut = false) {
     const number = (value) => value.toLocaleString("en", { maximumFractionDigits: value < 10 ? 1 : 0 });
     this.empty.hidden = true;
-    this.top.textContent = `up to ${number(most)} ${this.unit}`;
+    this.top.textContent = isCut ? `top: ${number(most)} ${this.unit} or more` : `up to ${number(most)} ${this.unit}`;
     this.left.textContent = left;
     this.right.textContent = right;
     this.drawing.setAttribute("aria-label", `${this.title}: now ${number(newest)} ${this.unit}, ${left} to ${right}`);

@@ -150,6 +150,6 @@ function facts({ state, error, submitted, started, finished }) {
   const asked = new Date(submitted);
   if (submitted && !Number.isNaN(asked.getTime())) said.push(`asked for ${asked.toLocaleString("en-GB")}`);
   const seconds = (Date.parse(finished) - Date.parse(started)) / 1000;
-  if (state === "done" && seconds >= 0) said.push(`took ${seconds.toLocaleString("en", { maximumFractionDigits: 1 })} s`);
+  if (state === "done" && seconds >= 0) said.push(seconds < 1 ? "took less than a second" : `took ${grouped(seconds)} s`);
   return said.join(" · ");
 }

@@ -83,6 +83,8 @@ export class Jobs {
   constructor() {
     this.order = new Order();
     this.trouble = new Trouble();
+    // Of its own: what the list is asked every few seconds clears the other.
+    this.sweepTrouble = new Trouble();
     this.cards = new Map();
     this.list = h("div", { class: "jobs" });
     this.summary = h("p", { class: "summary" });
@@ -102,12 +104,13 @@ export class Jobs {
       h("section", { "aria-label": "All jobs" },
         h("div", { class: "summaryline" }, h("h2", {}, "All jobs"),
           h("div", { class: "actions" }, h("label", { for: id }, "State"), this.filter, this.sweep)),
-        this.trouble.node, this.summary, this.list, this.moves, this.line.node),
+        this.sweepTrouble.node, this.trouble.node, this.summary, this.list, this.moves, this.line.node),
     );
   }
 
   async show({ page = "1", state = "" }, signal) {
     this.again = () => this.watch({ page, state }, signal);
+    this.sweepTrouble.clear();
     this.filter.value = STATES.includes(state) ? state : "";
     this.sweep.hidden = !ENDED.includes(state);
     this.sweep.textContent = `Remove all ${state}`;
@@ -169,12 +172,13 @@ export class Jobs {
   }
 
   async removeAll() {
+    this.sweepTrouble.clear();
     try {
       const { document } = await ask(reference(JOBS, { state: this.state }), { method: "DELETE" });
       announce(`${grouped(document?.removed ?? 0)} removed`);
       await this.again();
     } catch (error) {
-      this.trouble.show(error);
+      this.sweepTrouble.show(error);
     }
   }
 }
@@ -188,7 +192,7 @@ export class Job {
     this.place = h("div", {});
     this.result = h("section", { class: "result", "aria-label": "Result", hidden: true });
     this.line = new Line();
-    this.node = h("div", {}, h("p", {}, link("All jobs", "#/jobs")), this.trouble.node, this.place, this.line.node, this.result);
+    this.node = h("div", {}, h("p", { class: "back" }, link("All jobs", "#/jobs")), this.trouble.node, this.place, this.line.node, this.result);
     this.lifetime = signal;
   }
 

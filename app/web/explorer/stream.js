@@ -96,7 +96,7 @@ class Connection {
         this.end("failed", refusal);
         return;
       }
-      why = refusal?.passing ? refusal.title : "The service took no connection";
+      why = refusal?.passing ? refusal.brief : "The service took no connection";
       wait = Math.max(wait, (refusal?.retryAfter ?? 0) * 1000);
     }
     this.onState("waiting", why, wait);

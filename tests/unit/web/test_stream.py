@@ -25,6 +25,7 @@ import websocket
 from websocket import ABNF, WebSocket, WebSocketBadStatusException
 
 from fibonacci import decimal_text, xsequence
+from service import problem
 from test_server import Server, free_port, running
 from web import create_stream_app
 from web.settings import Settings, variable
@@ -371,10 +372,17 @@ def test_beyond_the_cap_it_is_503_until_a_place_is_free(small: Server) -> None:
     headers: Any = refusal.value.resp_headers
     assert int(headers["retry-after"]) >= 1
     assert headers["content-type"] == "application/problem+json"
+    # A browser tells its page nothing of that answer: the page asks again without the upgrade.
+    plain = small.get(PATH.encode())
+    assert plain.startswith(b"HTTP/1.1 503 ")
+    assert re.search(rb"\r\nRetry-After: [1-9]", plain)
+    assert b"\r\nContent-Type: application/problem+json\r\n" in plain
+    assert small.get(PATH.encode() + b"?count=0").startswith(b"HTTP/1.1 400 ")
     assert small.get(b"/healthz").startswith(b"HTTP/1.1 200 ")
     assert b'"streams": {"open": 2, "limit": 2}' in small.get(b"/readyz")
     clients.pop().close()
     until(lambda: open_streams(small) == 1, "the end of the stream that was closed")
+    assert small.get(PATH.encode()).startswith(b"HTTP/1.1 426 ")
     assert ends_with(connect(small, "count=1"))[0] == ["0"]
     clients.pop().close()
 
@@ -531,6 +539,15 @@ def test_stop_closes_endless_streams_at_a_frame_and_ends(tmp_path: Path) -> None
         assert server.process.wait(20) == 0
         assert [line["end"] for line in ends_in_the_log(server)] == ["server stops"] * 3
         assert "Traceback" not in server.log()
+
+
+def test_server_that_stops_says_when_to_ask_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ServerStop, "is_set", lambda self: True)
+    client = create_stream_app(Settings()).test_client()
+    assert client.get(f"{PATH}?count=0").status_code == 400
+    answer = client.get(PATH)
+    assert problem(answer, 503)["detail"].startswith("This server stops")
+    assert answer.headers["Retry-After"] == "1"
 
 
 @pytest.mark.parametrize(
