@@ -40,6 +40,10 @@ PACKAGES = {
 }
 
 
+# For tests that wait and start processes more than they calculate.
+ALL_CORES = ("--numprocesses=auto", "--dist=worksteal")
+
+
 @dataclasses.dataclass(frozen=True)
 class Suite:
     """A set of checks that prove one thing; `run` does them, each told to the `Report`."""
@@ -75,11 +79,11 @@ def lint(report: "Report", options: argparse.Namespace) -> None:
 
 
 def unit(report: "Report", options: argparse.Namespace) -> None:
-    report.pytest("unit tests", ["tests/unit", "--ignore=tests/unit/states"], options, unprivileged())
+    report.pytest("unit tests", ["tests/unit", "--ignore=tests/unit/states", *ALL_CORES], options, unprivileged())
 
 
 def states(report: "Report", options: argparse.Namespace) -> None:
-    report.pytest("rendered states", ["tests/unit/states"], options, unprivileged())
+    report.pytest("rendered states", ["tests/unit/states", *ALL_CORES], options, unprivileged())
 
 
 def browser(report: "Report", options: argparse.Namespace) -> None:

@@ -73,8 +73,8 @@ def calculate(id: str) -> None:
     except MemoryError:
         _fail(id, token, "The worker has too little memory for it.")
     except UnavailableError as error:
-        # With Redis away for so long there is nobody to tell; the lease runs out, and another begins anew.
-        logger.error("job given up: Redis is away", extra={"job": id, "error": str(error)})
+        # Redis away or full for so long: there is nobody to tell. The lease runs out, and another begins anew.
+        logger.error("job given up: Redis takes nothing", extra={"job": id, "error": str(error)})
     except Exception as error:
         logger.exception("job failed", extra={"job": id})
         _fail(id, token, f"Unexpected error: {type(error).__name__}.")

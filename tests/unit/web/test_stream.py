@@ -457,10 +457,11 @@ def test_slow_reader_gets_whole_frames(server: Server) -> None:
         (ABNF.create_frame(b"\0" * 70_000, ABNF.OPCODE_BINARY).format(), 1_003, "unexpected message"),
         (ABNF.create_frame("h", ABNF.OPCODE_TEXT, 0).format(), 1_003, "unexpected message"),
         (b"\xff" * 100, 1_002, "protocol error"),
-        (b"\x81\x01a", 1_002, "protocol error"),  # unmasked
-        (b"\x88\x81\0\0\0\0a", 1_002, "protocol error"),  # half a close code
+        (b"\x81\x01a", 1_002, "protocol error"),
+        (b"\x88\x81\0\0\0\0a", 1_002, "protocol error"),
         (ABNF.create_frame(b"\xff", ABNF.OPCODE_TEXT).format(), 1_007, "protocol error"),
     ],
+    ids=["text", "binary", "first part", "rubbish", "unmasked", "half a close code", "no UTF-8"],
 )
 def test_what_is_not_expected_of_a_client_ends_its_stream(server: Server, sent: bytes, code: int, why: str) -> None:
     until_free(server)
