@@ -1,0 +1,78 @@
+"""The page of the API for people: the OpenAPI document, laid out; no script, and nothing that it does not say."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from web import explorer
+
+TEMPLATE = "docs.html"
+
+
+def page(document: dict[str, Any], source: str) -> str:
+    """Return the HTML of the OpenAPI *document*, which is served at *source*; it looks like the explorer."""
+    environment = Environment(
+        autoescape=True,
+        loader=FileSystemLoader(Path(__file__).parent),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {"bounds": bounds, "resolved": lambda part: resolved(document, part)}
+    operations = [
+        operation | {"path": path, "method": method.upper(), "curl": curl(path, method.upper(), operation)}
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+    template = environment.get_template(TEMPLATE)
+    prefix = explorer.path_of(explorer.read())
+    return template.render(document=document, operations=operations, prefix=prefix, source=source)
+
+
+def resolved(document: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """Return *part*, or what it refers to."""
+    while "$ref" in part:
+        target: Any = document
+        for name in part["$ref"].removeprefix("#/").split("/"):
+            target = target[name]
+        part = target
+    return part
+
+
+def bounds(schema: dict[str, Any]) -> str:
+    """Return in words what *schema* permits."""
+    if "const" in schema:
+        return json.dumps(schema["const"])
+    if "enum" in schema:
+        return ", ".join(schema["enum"])
+    kinds = schema.get("type", "anything")
+    words = [kinds if isinstance(kinds, str) else " or ".join(kinds)]
+    if "minimum" in schema:
+        words.append(f"from {schema['minimum']}")
+    if "maximum" in schema:
+        words.append(f"to {schema['maximum']}")
+    if "pattern" in schema:
+        words.append(schema["pattern"])
+    elif "format" in schema:
+        words.append(f"({schema['format']})")
+    if "default" in schema:
+        words.append(f"(default {schema['default']})")
+    return " ".join(words)
+
+
+def curl(path: str, method: str, operation: dict[str, Any]) -> str:
+    """Return the line that asks for the examples of *operation*; $HOST stands for this service's origin."""
+    parameters = operation.get("parameters", [])
+    for parameter in parameters:
+        path = path.replace("{%s}" % parameter["name"], str(parameter["example"]))
+    query = urlencode({each["name"]: each["example"] for each in parameters if each["in"] == "query"})
+    words = ["curl"] if method == "GET" else ["curl", "-X", method]
+    if "requestBody" in operation:
+        (content,) = operation["requestBody"]["content"].items()
+        body = json.dumps(next(iter(content[1]["examples"].values()))["value"])
+        words += ["-H", shlex.quote(f"Content-Type: {content[0]}"), "-d", shlex.quote(body)]
+    return " ".join([*words, f'"$HOST{path}{"?" + query if query else ""}"'])
