@@ -12,6 +12,14 @@ from web import explorer
 
 TEMPLATE = "docs.html"
 
+# What makes a websocket of a request (RFC 6455, section 4.1); any 16 bytes are a key.
+HANDSHAKE = (
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: Rmlib25hY2NpIG51bWJlcg==",
+)
+
 
 def page(document: dict[str, Any], source: str) -> str:
     """Return the HTML of the OpenAPI *document*, which is served at *source*; it looks like the explorer."""
@@ -68,9 +76,12 @@ def curl(path: str, method: str, operation: dict[str, Any]) -> str:
     """Return the line that asks for the examples of *operation*; $HOST stands for this service's origin."""
     parameters = operation.get("parameters", [])
     for parameter in parameters:
-        path = path.replace("{%s}" % parameter["name"], str(parameter["example"]))
+        path = path.replace(f"{{{parameter['name']}}}", str(parameter["example"]))
     query = urlencode({each["name"]: each["example"] for each in parameters if each["in"] == "query"})
     words = ["curl"] if method == "GET" else ["curl", "-X", method]
+    if "101" in operation["responses"]:
+        words += ["--include", "--no-buffer", "--http1.1", "--output", "-"]
+        words += [word for header in HANDSHAKE for word in ("-H", shlex.quote(header))]
     if "requestBody" in operation:
         (content,) = operation["requestBody"]["content"].items()
         body = json.dumps(next(iter(content[1]["examples"].values()))["value"])

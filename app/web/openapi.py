@@ -27,9 +27,10 @@ Part = dict[str, Any]
 DESCRIPTION = """\
 The Fibonacci sequence, F(0) = 0, F(1) = 1: in pages, term by term, as a live stream, and by jobs where it takes long.
 
-A number has one spelling: decimal digits without sign, space or leading zero. An unknown or repeated parameter is a 400, \
-and so is a body where none belongs. Whatever can be asked for with GET can be asked for with HEAD; any other method is a 405 \
-that names those there are. Every error is a problem (RFC 9457), and every answer names its request in X-Request-ID.
+A number has one spelling: decimal digits without sign, space or leading zero. An unknown or repeated parameter \
+is a 400, and so is a body where none belongs. Whatever can be asked for with GET can be asked for with HEAD; any \
+other method is a 405 that names those there are. Every error is a problem (RFC 9457), and every answer names its \
+request in X-Request-ID.
 
 Terms never change. Where an answer has an ETag, If-None-Match gets a 304 without a body as long as it is current."""
 
@@ -111,8 +112,8 @@ def _terms(contract: Contract) -> Part:
         "getPage",
         "terms",
         "A page of terms",
-        f"The terms in order, per_page of them on each page. A body has at most {limits.page_bytes} bytes: far out in the "
-        "sequence pages have to be smaller, and the refusal says how small.",
+        f"The terms in order, per_page of them on each page. A body has at most {limits.page_bytes} bytes: far out in "
+        "the sequence pages have to be smaller, and the refusal says how small.",
         {
             "200": _answer("The page.", "page", *KEPT, "Link"),
             "304": _unchanged(),
@@ -139,14 +140,14 @@ def _terms(contract: Contract) -> Part:
 
 def _jobs(contract: Contract) -> Part:
     unavailable = {"503": _come_again("Redis does not answer, or the service runs without it.")}
-    name = _path("id", SCHEMAS["job"]["properties"]["id"], "the job's id", f"{contract.job_n.maximum}-1")
+    name = _path("id", SCHEMAS["job"]["properties"]["id"], "the job's id", f"{_example(contract)}-1")
     none = {"400": _problem("There is no such parameter."), "404": _problem("There is no such job, or no longer.")}
     submit = _operation(
         "submitJob",
         "jobs",
         "Ask for a calculation",
         "The same calculation is the same job, whoever asks for it; one that has failed or was cancelled begins anew. "
-        f"A result has at most {contract.settings.job_max_bytes} bytes, which bounds the terms of a range by where it starts.",
+        f"A result has at most {contract.settings.job_max_bytes} bytes: the further out a range, the fewer its terms.",
         {
             "202": _promise("The job, queued or as far as it is."),
             "400": _problem("The body is no such object, or a member is out of its bounds."),
@@ -231,9 +232,9 @@ def _stream(contract: Contract) -> Part:
         "openStream",
         "stream",
         "Terms over a websocket",
-        'Each message is JSON in a text frame, {"start":S,"terms":["…",…]}; the last is {"done":true,"next":N}, and close '
-        "code 1000. Close code 1012 says that the server restarts: go on with start=N. Clients have nothing to send. What is "
-        "wrong is said before the upgrade.",
+        'Each message is JSON in a text frame, {"start":S,"terms":["…",…]}; the last is {"done":true,"next":N}, and '
+        "close code 1000. Whatever ends it before, ask again from the first term that is missing; 1012 says that the "
+        "server restarts. Clients have nothing to send. What is wrong with the question is said before the upgrade.",
         {
             "101": {"description": "The websocket is open.", "headers": _headers("Upgrade")},
             "400": _problem("A parameter is out of its bounds."),
@@ -284,7 +285,6 @@ def _operation(
 
 
 def _query(parameter: Natural | Choice, example: int | str) -> Part:
-    # Within the bounds of any settings: pages and terms of the examples exist everywhere.
     return {
         "name": parameter.name,
         "in": "query",
@@ -309,19 +309,22 @@ def _range(contract: Contract) -> Part:
     def members(*parameters: Natural) -> Part:
         return {
             "type": "object",
-            "required": [parameter.name for parameter in parameters],
-            "properties": {
-                parameter.name: parameter.schema | {"description": parameter.meaning} for parameter in parameters
-            },
+            "required": [each.name for each in parameters],
+            "properties": {each.name: each.schema | {"description": each.meaning} for each in parameters},
             "additionalProperties": False,
         }
 
     schema = {"oneOf": [members(contract.job_n), members(contract.job_start, contract.job_count())]}
     examples = {
-        "term": {"summary": "one term", "value": {"n": contract.job_n.maximum}},
+        "term": {"summary": "one term", "value": {"n": _example(contract)}},
         "range": {"summary": "a range", "value": {"start": 100, "count": 50}},
     }
     return {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}}
+
+
+def _example(contract: Contract) -> int:
+    """Return an index that takes a job for some seconds, where the bounds allow it: who copies it shall see one run."""
+    return min(20_000_000, contract.job_n.maximum)
 
 
 def _answer(meaning: str, schema: str | None, *headers: str, links: tuple[str, ...] = ()) -> Part:

@@ -81,7 +81,7 @@ def test_log_level_is_one_of_its_choices() -> None:
 
 @pytest.mark.parametrize("value", ["", "any", "https://example.org", "*, https://example.org", "None"])
 def test_scripts_of_all_web_sites_may_read_or_of_none(value: str) -> None:
-    with pytest.raises(SettingsError, match="FIBONACCI_CORS_ORIGINS is .*; it must be one of none, \\*$"):
+    with pytest.raises(SettingsError, match=r"FIBONACCI_CORS_ORIGINS is .*; it must be one of none, \*$"):
         from_environment({"FIBONACCI_CORS_ORIGINS": value})
 
 
