@@ -1,8 +1,8 @@
 """The service against its own description: schemathesis asks whatever that allows, and what it does not.
 
 ``API_BASE_URL=https://host pytest tests/unit/web/test_schemathesis.py`` asks an installation instead, through all that
-is in front of it: one with limits like SETTINGS, if jobs of any size are not to be calculated, and one whose door exempts
-whoever runs this from counting.
+is in front of it: one with limits like SETTINGS, if jobs of any size are not to be calculated, and one whose door does
+not count whoever runs this.
 """
 
 import json
