@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -23,6 +24,26 @@ HANDSHAKE = (
 
 def page(document: dict[str, Any], source: str) -> str:
     """Return the HTML of the OpenAPI *document*, which is served at *source*; it looks like the explorer."""
+    operations = [
+        operation | {"path": path, "method": method.upper(), "curl": curl(path, method.upper(), operation)}
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+    return (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            document=document,
+            operations=operations,
+            prefix=explorer.path_of(explorer.read()),
+            resolved=partial(resolved, document),
+            source=source,
+        )
+    )
+
+
+@cache  # and with it the compiled template, which takes longer than all else at a start
+def _environment() -> Environment:
     environment = Environment(
         autoescape=True,
         loader=FileSystemLoader(Path(__file__).parent),
@@ -30,15 +51,8 @@ def page(document: dict[str, Any], source: str) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"bounds": bounds, "resolved": lambda part: resolved(document, part)}
-    operations = [
-        operation | {"path": path, "method": method.upper(), "curl": curl(path, method.upper(), operation)}
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
-    ]
-    template = environment.get_template(TEMPLATE)
-    prefix = explorer.path_of(explorer.read())
-    return template.render(document=document, operations=operations, prefix=prefix, source=source)
+    environment.filters["bounds"] = bounds
+    return environment
 
 
 def resolved(document: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:

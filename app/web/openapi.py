@@ -62,7 +62,7 @@ def resource(contract: Contract) -> Blueprint:
     """Return the document and its page, both made here, once."""
     blueprint = Blueprint("openapi", __name__)
     description = document(contract)
-    machines = File.of("openapi.json", (json.dumps(description, indent=1) + "\n").encode())
+    machines = File.of("openapi.json", (json.dumps(description, ensure_ascii=False) + "\n").encode())
     people = File.of("docs.html", docs.page(description, PATH).encode())
 
     @blueprint.get(PATH)
