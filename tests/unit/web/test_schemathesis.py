@@ -2,7 +2,7 @@
 
 ``API_BASE_URL=https://host pytest tests/unit/web/test_schemathesis.py`` asks an installation instead, through all that
 is in front of it: one with limits like SETTINGS, if jobs of any size are not to be calculated, and one whose door does
-not count whoever runs this.
+not count whoever runs this. REQUESTS_CA_BUNDLE names the file of an issuer that only that site trusts.
 """
 
 import json
