@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 from werkzeug.test import TestResponse
 
-from service import RedisServer, Worker, problem, until
+from service import APP, RedisServer, Worker, problem, until
 from web import create_app, create_stream_app, openapi
 from web.contract import Contract
 from web.settings import Settings
@@ -82,6 +82,12 @@ def test_every_route_is_described_and_every_description_is_a_route(document: dic
     described = {(path, method) for path, method, _ in operations(document)}
     # As the text says once for all: what has a GET has a HEAD.
     assert routes == described | {(path, "HEAD") for path, method in described if method == "GET"}
+
+
+def test_every_resource_is_in_the_readme(document: dict[str, Any]) -> None:
+    readme = (APP / "README.rst").read_text(encoding="utf-8")
+    rows = re.findall(r"^``(/[^`?]*)[^`]*`` ", readme, re.MULTILINE)
+    assert {re.sub(r"{([a-z]+)}", r"<\1>", path) for path in document["paths"]} <= set(rows)
 
 
 def test_document_is_openapi(document: dict[str, Any]) -> None:
