@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from web import explorer, health, jobs, later, logs, pages, problems, queue, store, stream, terms
+from web import cors, explorer, health, jobs, later, logs, openapi, pages, problems, queue, store, stream, terms
 from web.contract import Contract
 from web.jobstore import Jobs
 from web.settings import Settings, from_environment_or_exit
@@ -36,6 +36,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(pages.resource(contract, shared, long))
     app.register_blueprint(terms.resource(contract, shared, long))
     app.register_blueprint(jobs.resource(contract, long))
+    app.register_blueprint(openapi.resource(contract))
     app.register_blueprint(explorer.resource())
     app.register_blueprint(health.resource(shared))
     return app
@@ -67,6 +68,7 @@ def _application(settings: Settings) -> Flask:
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # the contract has GET and HEAD: all else is a 405
     app.url_map.merge_slashes = False  # one URL per resource: no redirect from other spellings
     problems.register(app)
+    cors.register(app, settings)
     logs.register(app)
     return app
 

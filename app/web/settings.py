@@ -69,6 +69,7 @@ class Settings:
     stream_batch_bytes: int = _number(64 * 2**10, 1_024, 2**20, "terms in one message of a websocket, in bytes")
     stream_deadline: float = _number(30.0, 0.1, 3_600.0, "longest wait for a websocket to take 64 KiB, in seconds")
     stream_ping: float = _number(60.0, 0.1, 3_600.0, "time between pings; five unanswered ones close, in seconds")
+    cors_origins: str = _choice("none", ("none", "*"), "web sites whose scripts may read the API, by GET and HEAD")
     log_level: str = _choice("INFO", ("DEBUG", "INFO", "WARNING", "ERROR"), "least severe log lines written")
     redis_url: str | None = field(
         default=None,

@@ -39,13 +39,14 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "FIBONACCI_STREAM_BATCH_BYTES": "4096",
         "FIBONACCI_STREAM_DEADLINE": "10",
         "FIBONACCI_STREAM_PING": "0.5",
+        "FIBONACCI_CORS_ORIGINS": "*",
         "FIBONACCI_LOG_LEVEL": "ERROR",
         "REDIS_URL": "redis://app:pw@127.0.0.1:6379/0",
     }
     assert set(environment) == {variable(setting) for setting in fields(Settings)}
     cache, stream = (60, 2_048, 0), (20, 4_096, 10.0, 0.5)
     jobs = (300_000, 1_048_577, 1, 2, 3, 61, 5, 6, 7.5)
-    values = (500, 2_000_000, 20_000, 1.0, 2.5, *cache, *jobs, *stream, "ERROR", environment["REDIS_URL"])
+    values = (500, 2_000_000, 20_000, 1.0, 2.5, *cache, *jobs, *stream, "*", "ERROR", environment["REDIS_URL"])
     assert from_environment(environment) == Settings(*values)
 
 
@@ -76,6 +77,12 @@ def test_unknown_variable_with_our_prefix_is_refused() -> None:
 def test_log_level_is_one_of_its_choices() -> None:
     with pytest.raises(SettingsError, match="LOG_LEVEL is 'info'; it must be one of DEBUG, INFO, WARNING, ERROR"):
         from_environment({"FIBONACCI_LOG_LEVEL": "info"})
+
+
+@pytest.mark.parametrize("value", ["", "any", "https://example.org", "*, https://example.org", "None"])
+def test_scripts_of_all_web_sites_may_read_or_of_none(value: str) -> None:
+    with pytest.raises(SettingsError, match=r"FIBONACCI_CORS_ORIGINS is .*; it must be one of none, \*$"):
+        from_environment({"FIBONACCI_CORS_ORIGINS": value})
 
 
 @pytest.mark.parametrize(
