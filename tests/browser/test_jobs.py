@@ -50,6 +50,7 @@ def test_range_is_calculated_and_its_result_opens(page: Page) -> None:
     expect(page.locator(".job .badge")).to_have_text("done")
     expect(page.locator(".summary")).to_contain_text("Terms 20,000 to 20,049")
     page.get_by_role("link", name="Next").first.click()
+    expect(page.locator(".summary")).to_contain_text("Terms 20,050 to 20,099")
     page.get_by_role("link", name="Next").first.click()
     expect(page.locator(".summary")).to_contain_text("Terms 20,100 to 20,119")
     expect(page.get_by_role("link", name="Next").first).to_have_attribute("aria-disabled", "true")
