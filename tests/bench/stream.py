@@ -21,7 +21,7 @@ TITLE = "The websocket"
 
 APP = Path(__file__).resolve().parents[2] / "app"
 QUERY = "start=0&count=10000"
-READERS, LOAD_SECONDS = 500, 20
+READERS, LOAD_SECONDS = 500, 10
 HANDSHAKE = (
     "GET /api/v1/stream?{query} HTTP/1.1\r\nHost: bench\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
