@@ -36,12 +36,12 @@ def path_on_host(path: str) -> str:
 @contextlib.contextmanager
 def with_pillar(pillar: dict[str, object], formula: str) -> Iterator[None]:
     """Apply *formula* with *pillar* over the site's; afterwards as it was."""
-    apply = f"salt-call --local --retcode-passthrough --out=quiet state.apply {formula} queue=10"
-    on_host(f"{apply} pillar='{json.dumps(pillar)}'")
+    apply = f"salt-call --local --retcode-passthrough state.apply {formula} queue=10"
+    on_host(f"{apply} pillar='{json.dumps(pillar)}' >/dev/null")
     try:
         yield
     finally:
-        on_host(apply)
+        on_host(f"{apply} >/dev/null")
 
 
 @cache
