@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fibonacci import decimal_text
-from web.chunks import SEPARATOR, terms_length
+from web.chunks import SEPARATOR, calculated, terms_length
 from web.compression import Deflated, deflate, gzip_member
 
 # Below it a body is compressed in one stretch: three would cost more than the terms.
@@ -48,11 +48,14 @@ class Document:
             yield stretch.inflated()
         yield self.tail
 
-    def compressed(self, terms: Iterable[Deflated]) -> bytes:
-        """Return the body as one gzip member, with *terms* as its terms, cut where chunks end.
+    def compressed(self, terms: Iterable[Deflated] | None = None) -> bytes:
+        """Return the body as one gzip member, with *terms* as its terms, cut where chunks end; calculated without them.
 
         The same body is the same bytes, whoever has calculated and compressed its terms.
         """
         if self.is_small:
-            return gzip_member([deflate(b"".join(self.plain(terms)))])
+            text = self.chunks() if terms is None else self.plain(terms)
+            return gzip_member([deflate(b"".join(text))])
+        if terms is None:
+            terms = calculated(self.start, self.count)
         return gzip_member([deflate(self.head), *terms, deflate(self.tail)])

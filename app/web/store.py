@@ -50,7 +50,7 @@ class NoStore:
     """The store of a service without Redis."""
 
     def compressed(self, document: Document, tag: str) -> bytes:
-        return _calculated(document)
+        return document.compressed()
 
     def plain(self, document: Document) -> Iterator[bytes]:
         return document.chunks()
@@ -72,13 +72,13 @@ class RedisStore:
 
     def compressed(self, document: Document, tag: str) -> bytes:
         if document.is_small:
-            return _calculated(document)
+            return document.compressed()
         terms = self._sequence.terms(document.start, document.count)
         if terms is not None:
             return document.compressed(terms)
         body = self._bodies.fetch(tag)
         if body is None:
-            body = _calculated(document)
+            body = document.compressed()
             self._bodies.keep(tag, body)
         return body
 
@@ -88,10 +88,6 @@ class RedisStore:
 
     def health(self) -> dict[str, object]:
         return self._memory.health()
-
-
-def _calculated(document: Document) -> bytes:
-    return document.compressed(chunks.calculated(document.start, document.count))
 
 
 class Bodies:

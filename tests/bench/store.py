@@ -61,7 +61,7 @@ def comparisons(server: RedisServer) -> Iterator[Comparison]:
 
 
 def made(document: Document) -> Run:
-    return lambda: document.compressed(chunks.calculated(document.start, document.count))
+    return lambda: document.compressed()
 
 
 def put_together(sequence: Sequence, document: Document) -> Run:
