@@ -126,14 +126,9 @@ def _members(text: bytes) -> dict[str, Any]:
 
 
 def _index_document(page: Page, total: int, listed: list[Job], state: str | None) -> dict[str, Any]:
-    def link(number: int) -> str:
-        return page.at(number).link(PATH) + (f"&state={state}" if state else "")
-
-    links = {"self": link(page.number), "first": link(1)}
-    if page.number > 1:
-        links["prev"] = link(page.number - 1)
-    if page.number * page.per_page < total:
-        links["next"] = link(page.number + 1)
+    chosen = f"&state={state}" if state else ""
+    pages = page.links(PATH, has_next=page.number * page.per_page < total)
+    links = {relation: link + chosen for relation, link in pages.items()}
     jobs = [later.document(job) for job in listed]
     return {"page": page.number, "per_page": page.per_page, "total": total, "jobs": jobs, "links": links}
 
@@ -144,10 +139,4 @@ def _result_page(job: Job, contract: Contract) -> tuple[Page, dict[str, str]]:
     per_page = contract.result_per_page.of(values)
     numbers = contract.result_page(job.count, per_page)
     page = Page(numbers.of(values), per_page, job.start, job.start + job.count)
-    pages = {"self": page, "first": page.at(1)}
-    if page.number > 1:
-        pages["prev"] = page.at(page.number - 1)
-    if page.number < numbers.maximum:
-        pages["next"] = page.at(page.number + 1)
-    path = f"{PATH}/{job.id}/result"
-    return page, {relation: target.link(path) for relation, target in pages.items()}
+    return page, page.links(f"{PATH}/{job.id}/result", has_next=page.number < numbers.maximum)

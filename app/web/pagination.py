@@ -41,6 +41,15 @@ class Page:
         """Return the relative reference of this page of the resource at *path*, arguments always in this order."""
         return f"{path}?page={self.number}&per_page={self.per_page}"
 
+    def links(self, path: str, has_next: bool) -> dict[str, str]:
+        """Return the references from here by relation: prev and next only where there is such a page."""
+        pages = {"self": self, "first": self.at(1)}
+        if self.number > 1:
+            pages["prev"] = self.at(self.number - 1)
+        if has_next:
+            pages["next"] = self.at(self.number + 1)
+        return {relation: page.link(path) for relation, page in pages.items()}
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -72,12 +81,7 @@ class Limits:
 
     def links(self, page: Page, path: str) -> dict[str, str]:
         """Return the references from *page* by relation: prev and next only where there is such a page."""
-        pages = {"self": page, "first": page.at(1)}
-        if page.number > 1:
-            pages["prev"] = page.at(page.number - 1)
-        if self.fits(page.at(page.number + 1)):
-            pages["next"] = page.at(page.number + 1)
-        return {relation: target.link(path) for relation, target in pages.items()}
+        return page.links(path, has_next=self.fits(page.at(page.number + 1)))
 
     def fits(self, page: Page) -> bool:
         """Tell whether *page* is within the limits, without calculating its terms."""
