@@ -33,7 +33,7 @@ RECEIVE_BYTES = 4_096
 UNANSWERED_PINGS = 5
 
 # How long the client's side of the closing handshake is waited for, and how long a frame under way may take once the
-# server stops, in seconds; together less than gunicorn's graceful_timeout of 30.
+# server stops, in seconds; together less than gunicorn's graceful_timeout.
 CLOSING_SECONDS = 5.0
 STOPPING_SECONDS = 10.0
 
