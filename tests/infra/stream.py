@@ -13,14 +13,17 @@ UNIT = "gunicorn-stream.service"
 
 
 class Stream:
-    """Terms from *start* on, through the whole line; *count* of them or as long as one reads."""
+    """Terms from *start* on, through the whole line; *count* of them or as long as one reads.
 
-    def __init__(self, client: Client, start: int = 0, count: int | None = None) -> None:
+    The request's *id* finds it in the logs.
+    """
+
+    def __init__(self, client: Client, start: int = 0, count: int | None = None, id: str | None = None) -> None:
         query = f"start={start}" if count is None else f"start={start}&count={count}"
         url = f"ws://{client.address}:{client.port}{STREAM}?{query}"
         self.code: int | None = None
         try:
-            self._socket = websocket.create_connection(url, timeout=PATIENCE)
+            self._socket = websocket.create_connection(url, timeout=PATIENCE, header={"X-Request-ID": id} if id else {})
         except websocket.WebSocketException as error:
             raise ConnectionError(f"no websocket: {error}") from error
 

@@ -1,6 +1,9 @@
 """The stream: websockets through the whole line, in a gunicorn of their own, cut off by nothing but what they say."""
 
 import contextlib
+import json
+import re
+import uuid
 
 import pytest
 from client import Client
@@ -45,6 +48,46 @@ def test_websockets_that_nobody_reads_take_nothing_from_pages(client: Client, we
             open_ones.enter_context(Stream(client))
         for _ in range(10):
             serves(client)
+
+
+@pytest.mark.roles("web")
+def test_a_gigabyte_passes_through_little_memory_and_a_reader_that_stops_is_dropped(
+    host: Machine, client: Client
+) -> None:
+    def memory(name: str) -> int:
+        """Return what the stream's processes have resident, now (VmRSS) or at the most so far (VmHWM), in bytes."""
+        each = [host.read(f"/proc/{pid}/status") for pid in host.children(UNIT)]
+        return sum(1024 * int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) for status in each)
+
+    stalled = uuid.uuid4().hex
+    with Stream(client, start=1_000, id=stalled), Load(client) as running:
+        before = memory("VmRSS")
+        for pid in host.children(UNIT):
+            host.check("echo 5 >/proc/%s/clear_refs", str(pid))  # begins VmHWM anew
+        received, following, tail = 0, 0, (0, 1)
+        with Stream(client, 0, 100_000) as stream:
+            for frame in stream:
+                for term in frame.get("terms", []):
+                    assert int(term[-15:]) == tail[0]
+                    tail = tail[1], sum(tail) % 10**15
+                    received += len(term)
+                following = frame.get("next", following)
+        grown = memory("VmHWM") - before
+
+        assert (stream.code, following) == (1000, 100_000)
+        assert received > 10**9
+        assert grown < 50 * 2**20
+        assert eventually(lambda: ended(host, stalled) == "too slow")
+
+    assert running.failures == []
+
+
+def ended(host: Machine, id: str) -> str | None:
+    """Return how the stream with the request id *id* ended, by its log; None while it has not."""
+    host.check("journalctl --sync")
+    lines = host.check("journalctl --unit=%s --output=cat --since=-15min", UNIT).splitlines()
+    said = [json.loads(line) for line in lines if id in line]
+    return next((line["end"] for line in said if "end" in line), None)
 
 
 @pytest.mark.disruptive

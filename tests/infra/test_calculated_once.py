@@ -1,0 +1,104 @@
+"""Each thing is calculated once, however many ask for it at the same time, and all are given the same."""
+
+import json
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from client import PAGES, Answer, Client
+from machine import Machine
+from waiting import eventually
+
+CLIENTS = 50
+JOBS = "/api/v1/jobs"
+
+# What is compared with an oracle: the last digits, which plain arithmetic gives without the number.
+TAIL = 10**18
+
+
+def at_once(ask: Callable[[int], Answer]) -> list[Answer]:
+    """Return what *ask* gives to each of many clients, all of which begin at the same moment."""
+    begin = threading.Barrier(CLIENTS)
+
+    def one(number: int) -> Answer:
+        begin.wait()
+        return ask(number)
+
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        return list(clients.map(one, range(CLIENTS)))
+
+
+def tail(n: int) -> str:
+    """Return the last digits of F(n), by the identity F(2k) = F(k)(2F(k+1) - F(k)), F(2k+1) = F(k)² + F(k+1)²."""
+    a, b = 0, 1
+    for bit in bin(n)[2:]:
+        a, b = a * (2 * b - a) % TAIL, (a * a + b * b) % TAIL
+        if bit == "1":
+            a, b = b, (a + b) % TAIL
+    return f"{a:018}"
+
+
+def said(machines: list[Machine], units: str, text: str) -> list[str]:
+    """Return the lines in the journals of *units* with *text* in them."""
+    found = []
+    for machine in machines:
+        machine.check("journalctl --sync")
+        found += machine.check("journalctl --unit=%s --output=cat --since=-15min", units).splitlines()
+    return [line for line in found if text in line]
+
+
+@pytest.fixture
+def n(settings: Callable[[str], dict[str, object]]) -> Iterator[int]:
+    """An index that takes a while and that nobody has asked for yet, below the limit of what is answered at once."""
+    yield random.randrange(5_000_000, 6_000_000)  # noqa: S311 - no secret
+
+
+def test_a_term_within_the_request_is_calculated_by_one_for_all(
+    client: Client, machines: dict[str, Machine], n: int
+) -> None:
+    answers = at_once(lambda _: client.ask(f"{PAGES}/{n}", {"Accept-Encoding": "gzip"}))
+
+    assert {answer.status for answer in answers} == {200}
+    assert len({answer.body for answer in answers}) == 1
+    assert answers[0].json["value"].endswith(tail(n))
+    web = [machine for machine in machines.values() if "web" in machine.roles]
+    assert len(said(web, "gunicorn.service", f"/fibonacci/{n}")) == 1
+
+
+def test_a_job_is_done_by_one_worker_for_all_whatever_they_ask_for_it_by(
+    client: Client, machines: dict[str, Machine], n: int
+) -> None:
+    n += 10_000_000
+    wish = json.dumps({"n": n}).encode()
+
+    def ask(number: int) -> Answer:
+        if number % 2:
+            place, wanted = f"{PAGES}/{n}", lambda: client.ask(f"{PAGES}/{n}")
+            first = client.ask(place)
+        else:
+            first = client.ask(JOBS, {"Content-Type": "application/json"}, "POST", wish)
+            wanted = lambda: client.ask(f"{first.header('Location')}/result")  # noqa: E731
+        assert first.status in (200, 202), first.body
+
+        def result() -> Answer | None:
+            answer = wanted()
+            # There is no result yet: the job has not ended, or the cache still says so.
+            assert answer.status in (200, 202, 404, 409), (answer.status, answer.body[:500])
+            return answer if answer.status == 200 else None
+
+        answer = eventually(result, pause=0.5)
+        assert answer is not None
+        return answer
+
+    answers = at_once(ask)
+
+    terms, results = answers[1::2], answers[::2]
+    assert len({answer.body for answer in terms}) == 1
+    assert len({answer.body for answer in results}) == 1
+    assert terms[0].json["value"] == results[0].json["terms"][0]
+    assert terms[0].json["value"].endswith(tail(n))
+    workers = [machine for machine in machines.values() if "worker" in machine.roles]
+    calculated = [line for line in said(workers, "celery@*", f"{n}-1") if "job calculated" in line]
+    assert len(calculated) == 1
