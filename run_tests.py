@@ -131,7 +131,10 @@ SUITES = {
 @contextlib.contextmanager
 def lab(report: "Report", options: argparse.Namespace) -> Iterator[None]:
     """Hosts that run the stack. Those that were up before stay up; so do new ones with --keep."""
-    found = lab_that_is_up()
+    if ahead := LabAhead.started:
+        # Had it failed, the lab/up below tells why.
+        report.tool("lab/up --no-apply, begun with the first suite", ["cat", ahead.end()])
+    found = None if ahead else lab_that_is_up()
     wanted = {"topology": options.topology, "os": options.os, "repository": str(ROOT)}
     if found and found != wanted:
         told = "{topology} on {os}, of the repository in {repository}".format_map(found)
@@ -147,6 +150,54 @@ def lab(report: "Report", options: argparse.Namespace) -> Iterator[None]:
     finally:
         if found != wanted and not options.keep:
             report.tool("lab/down", ["lab/down"], limit=300)
+
+
+class LabAhead:
+    """Hosts without the stack, brought up while other suites run: on a bare machine that takes minutes."""
+
+    started: "LabAhead | None" = None
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._log = CACHE / "lab-ahead.log"
+        CACHE.mkdir(exist_ok=True)
+        with self._log.open("w") as log:
+            self._child = subprocess.Popen(
+                ["lab/up", options.topology, "--os", options.os, "--no-apply"],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @classmethod
+    @contextlib.contextmanager
+    def begun(cls, options: argparse.Namespace) -> Iterator[None]:
+        """Begin, where there is something to gain; what no suite has asked for at the end is taken down."""
+        first, *later = (name for name in SUITES if name in options.suite)
+        if "infra" in later and not options.ssh_config and os.geteuid() == 0 and not lab_that_is_up():
+            # No two may install packages at once: all of them now. What cannot be had is told by the suite.
+            with contextlib.suppress(CannotRunError):
+                install_commands(need for name in (first, *later) for need in SUITES[name].needs)
+                install_venv_needs()
+                cls.started = cls(options)
+        try:
+            yield
+        finally:
+            if cls.started:
+                cls.started.end(limit=0)
+                run(["lab/down"], 300)
+
+    def end(self, limit: float = 45 * 60) -> str:
+        """Wait until it has ended, and end it after *limit* seconds; return the file of what it said."""
+        type(self).started = None
+        try:
+            self._child.wait(timeout=limit)
+        except BaseException as error:
+            end(self._child)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+        return str(self._log)
 
 
 def lab_that_is_up() -> dict[str, str] | None:
@@ -179,17 +230,11 @@ def install(packages: Iterable[str], reason: str) -> None:
 
 
 def install_commands(needs: Iterable[str]) -> None:
-    missing = [need for need in needs if not shutil.which(need)]
+    missing = sorted({need for need in needs if not shutil.which(need)})
     install((PACKAGES[need] for need in missing), f"{', '.join(missing)} not found")
 
 
-def make_venv() -> None:
-    """Bring .cache/venv to what the lock says."""
-    stamp = VENV / "stamp"
-    python = f"{sys.version} {sys.executable} {VENV}".encode()
-    wanted = hashlib.sha256(BUILD_LOCK.read_bytes() + LOCK.read_bytes() + python).hexdigest()
-    if stamp.is_file() and stamp.read_text() == wanted and works([PYTHON, "-c", "import pytest, salt"]):
-        return
+def install_venv_needs() -> None:
     packages = []
     if not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
         packages.append("python3-venv")
@@ -200,6 +245,15 @@ def make_venv() -> None:
         packages += ["gcc", "libc6-dev"]
     install(packages, "the virtual environment cannot be made")
 
+
+def make_venv() -> None:
+    """Bring .cache/venv to what the lock says."""
+    stamp = VENV / "stamp"
+    python = f"{sys.version} {sys.executable} {VENV}".encode()
+    wanted = hashlib.sha256(BUILD_LOCK.read_bytes() + LOCK.read_bytes() + python).hexdigest()
+    if stamp.is_file() and stamp.read_text() == wanted and works([PYTHON, "-c", "import pytest, salt"]):
+        return
+    install_venv_needs()
     print(f"Making {VENV.relative_to(ROOT)} (two minutes)", flush=True)
     if VENV.is_symlink():
         VENV.unlink()  # or --clear would empty another tree's
@@ -488,8 +542,9 @@ def main(arguments: list[str]) -> int:
             os.chown(work, owner.st_uid, owner.st_gid)
         reports = [Report(name, pathlib.Path(work)) for name in SUITES if name in options.suite]
         try:
-            for report in reports:
-                run_suite(report, options)
+            with LabAhead.begun(options):
+                for report in reports:
+                    run_suite(report, options)
             if not any(report.passed + report.skipped + len(report.failures) for report in reports):
                 reports[-1].fail(f"no test matches -k {options.k}")
         except KeyboardInterrupt:
