@@ -133,8 +133,8 @@ def beside_readers() -> Table:
     row += [f"{slower:.3g}", "3", "yes" if slower <= 3 else "NO", memory]
     about = (
         "The 99th percentile of pages (wrk, 4 connections, a thousand different ones), alone and while websockets are\n"
-        "open, each reading a frame a second, evenly spread, by readers that leave the cores to whoever wants them (nice 19);\n"
-        "at most so many times slower."
+        "open, each reading a frame a second, evenly spread, by readers that leave the cores to whoever wants\n"
+        "them (nice 19); at most so many times slower."
     )
     return Table(about, ["beside", "p99 alone", "p99 beside", "ratio", "wanted", "met", "memory of the unit"], [row])
 

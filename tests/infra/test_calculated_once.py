@@ -3,7 +3,7 @@
 import json
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -50,9 +50,9 @@ def said(machines: list[Machine], units: str, text: str) -> list[str]:
 
 
 @pytest.fixture
-def n(settings: Callable[[str], dict[str, object]]) -> Iterator[int]:
+def n() -> int:
     """An index that takes a while and that nobody has asked for yet, below the limit of what is answered at once."""
-    yield random.randrange(5_000_000, 6_000_000)  # noqa: S311 - no secret
+    return random.randrange(5_000_000, 6_000_000)  # noqa: S311 - no secret
 
 
 def test_a_term_within_the_request_is_calculated_by_one_for_all(

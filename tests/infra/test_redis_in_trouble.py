@@ -1,4 +1,4 @@
-"""Redis emptied, full, slow, or with rubbish under the app's keys: right answers or a clear 503, and readiness tells."""
+"""Redis emptied, full, slow, or with rubbish under the app's keys: right answers or a 503, and readiness tells."""
 
 import json
 import random

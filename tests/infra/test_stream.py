@@ -15,6 +15,14 @@ from waiting import eventually
 SERVICE_RESTART = 1012
 
 
+def ended(host: Machine, id: str) -> str | None:
+    """Return how the stream with the request id *id* ended, by its log; None while it has not."""
+    host.check("journalctl --sync")
+    lines = host.check("journalctl --unit=%s --output=cat --since=-15min", UNIT).splitlines()
+    said = [json.loads(line) for line in lines if id in line]
+    return next((line["end"] for line in said if "end" in line), None)
+
+
 def test_a_stream_brings_all_terms_in_order_and_says_when_it_is_done(client: Client) -> None:
     with Stream(client, 0, 1_000) as stream:
         *frames, last = stream
@@ -51,6 +59,14 @@ def test_websockets_that_nobody_reads_take_nothing_from_pages(client: Client, we
 
 
 @pytest.mark.roles("web")
+def test_streams_give_way_to_pages(host: Machine) -> None:
+    settings = host.settings("gunicorn")["stream"]
+    for pid in host.processes(UNIT):
+        assert host.check("ps --no-headers -o ni --pid %s", str(pid)).strip() == str(settings["nice"])
+    assert host.show(UNIT, "CPUWeight") == str(settings["cpu_weight"])
+
+
+@pytest.mark.roles("web")
 def test_a_gigabyte_passes_through_little_memory_and_a_reader_that_stops_is_dropped(
     host: Machine, client: Client
 ) -> None:
@@ -80,14 +96,6 @@ def test_a_gigabyte_passes_through_little_memory_and_a_reader_that_stops_is_drop
         assert eventually(lambda: ended(host, stalled) == "too slow")
 
     assert running.failures == []
-
-
-def ended(host: Machine, id: str) -> str | None:
-    """Return how the stream with the request id *id* ended, by its log; None while it has not."""
-    host.check("journalctl --sync")
-    lines = host.check("journalctl --unit=%s --output=cat --since=-15min", UNIT).splitlines()
-    said = [json.loads(line) for line in lines if id in line]
-    return next((line["end"] for line in said if "end" in line), None)
 
 
 @pytest.mark.disruptive
