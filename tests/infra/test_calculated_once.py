@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from client import PAGES, Answer, Client
+from client import PAGES, Answer, Client, with_id
 from machine import Machine
 from waiting import eventually
 
@@ -40,13 +40,13 @@ def tail(n: int) -> str:
     return f"{a:018}"
 
 
-def said(machines: list[Machine], units: str, text: str) -> list[str]:
-    """Return the lines in the journals of *units* with *text* in them."""
+def said(machines: list[Machine], units: str) -> list[str]:
+    """Return the last lines in the journals of *units*."""
     found = []
     for machine in machines:
         machine.check("journalctl --sync")
         found += machine.check("journalctl --unit=%s --output=cat --since=-15min", units).splitlines()
-    return [line for line in found if text in line]
+    return found
 
 
 @pytest.fixture
@@ -55,16 +55,23 @@ def n() -> int:
     return random.randrange(5_000_000, 6_000_000)  # noqa: S311 - no secret
 
 
-def test_a_term_within_the_request_is_calculated_by_one_for_all(
-    client: Client, machines: dict[str, Machine], n: int
+@pytest.mark.parametrize("kind", ["page", "term"])
+def test_what_is_answered_within_the_request_is_calculated_by_one_request_for_all(
+    client: Client, machines: dict[str, Machine], n: int, kind: str
 ) -> None:
-    answers = at_once(lambda _: client.ask(f"{PAGES}/{n}", {"Accept-Encoding": "gzip"}))
+    target = f"{PAGES}/{n}" if kind == "term" else f"{PAGES}?page={n // 2}&per_page=2"
+    ids = [with_id() for _ in range(CLIENTS)]
 
-    assert {answer.status for answer in answers} == {200}
+    answers = at_once(lambda number: client.ask(target, {"Accept-Encoding": "gzip"} | ids[number]))
+
+    assert sorted(str(answer.cache) for answer in answers) == ["HIT"] * (CLIENTS - 1) + ["MISS"]
     assert len({answer.body for answer in answers}) == 1
-    assert answers[0].json["value"].endswith(tail(n))
-    web = [machine for machine in machines.values() if "web" in machine.roles]
-    assert len(said(web, "gunicorn.service", f"/fibonacci/{n}")) == 1
+    document = answers[0].json
+    first = document["value"] if kind == "term" else document["terms"][0]
+    assert first.endswith(tail(n if kind == "term" else document["start"]))
+    hosts = [machine for machine in machines.values() if "web" in machine.roles]
+    lines = said(hosts, "gunicorn.service")
+    assert sum(each["X-Request-ID"] in line for line in lines for each in ids) == 1
 
 
 def test_a_job_is_done_by_one_worker_for_all_whatever_they_ask_for_it_by(
@@ -100,5 +107,5 @@ def test_a_job_is_done_by_one_worker_for_all_whatever_they_ask_for_it_by(
     assert terms[0].json["value"] == results[0].json["terms"][0]
     assert terms[0].json["value"].endswith(tail(n))
     workers = [machine for machine in machines.values() if "worker" in machine.roles]
-    calculated = [line for line in said(workers, "celery@*", f"{n}-1") if "job calculated" in line]
+    calculated = [line for line in said(workers, "celery@*") if "job calculated" in line and f'"{n}-1"' in line]
     assert len(calculated) == 1

@@ -200,24 +200,6 @@ def test_no_answer_gives_the_version_of_a_server_away(client: Client) -> None:
             assert name not in text
 
 
-def test_equal_requests_at_the_same_time_are_calculated_once(client: Client, web: Machine) -> None:
-    clients, site = 20, another_site()
-    ids = [with_id() for _ in range(clients)]
-
-    with ThreadPoolExecutor(clients) as pool:
-        # A page that takes a moment, so that the others come while it is being made.
-        answers = list(pool.map(lambda each: client.page(5, 1_000, headers=site | each), ids))
-
-    assert sorted(str(answer.cache) for answer in answers) == ["HIT"] * (clients - 1) + ["MISS"]
-    assert len({answer.body for answer in answers}) == 1
-
-    def calculated() -> int:
-        journal = web.check("journalctl --unit=gunicorn.service --since=-10min --output=cat --no-pager")
-        return sum(each["X-Request-ID"] in journal for each in ids)
-
-    assert eventually(calculated) == 1
-
-
 @pytest.mark.disruptive
 @pytest.mark.roles("web")
 def test_a_full_cache_costs_nobody_an_answer(host: Machine, client: Client) -> None:
