@@ -15,7 +15,7 @@ TITLE = "Pages through the whole stack"
 
 # Of about 100 bytes, and of about 100 KB as nginx keeps and clients that take gzip get them.
 SMALL, LARGE = "/api/v1/fibonacci/10", "/api/v1/fibonacci?page=2&per_page=850"
-SECONDS, ROUNDS = 2, 3
+SECONDS, ROUNDS = 2, 7
 
 
 @dataclass
