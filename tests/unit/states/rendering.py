@@ -29,7 +29,10 @@ SPREAD = {
         "worker": {"address": "10.77.9.14", "roles": ["worker"]},
     },
 }
-SINGLE = yaml.safe_load((ROOT / "salt" / "pillar" / "topology" / "single.sls").read_text())["topology"]
+SINGLE, CLUSTER = (
+    yaml.safe_load((ROOT / "salt" / "pillar" / "topology" / f"{name}.sls").read_text())["topology"]
+    for name in ("single", "cluster")
+)
 
 
 def grains(name, osfinger, **more):
