@@ -40,7 +40,10 @@ def settings(formula):
     by_os = merged.pop("by_os", {})
     for layer in (by_os.get(__grains__["osfinger"], {}), __pillar__.get(formula, {})):
         merged = _merge(merged, layer)
-    _refuse(_faults(formula, merged, _load(f"{formula}/schema.yaml")))
+    faults = _faults(formula, merged, _load(f"{formula}/schema.yaml"))
+    # A host is not told the secrets of others (salt/pillar/secrets_of_host.sls), and does not need them.
+    needless = {f"{path}: is required" for path in __pillar__.get("withheld", [])}
+    _refuse([fault for fault in faults if fault not in needless])
     return merged
 
 
@@ -56,7 +59,7 @@ def check():
         salt-call turnkey.check
     """
     formulas = sorted(path.split("/")[0] for path in __salt__["cp.list_master"]() if path.endswith("/schema.yaml"))
-    known = {*formulas, "roles", "topology"}
+    known = {*formulas, "roles", "topology", "withheld"}
     faults = [
         f"{key}: unknown key (known here: {', '.join(sorted(known))})"
         for key in sorted(map(str, __pillar__.keys()))
