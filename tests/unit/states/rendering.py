@@ -87,6 +87,7 @@ class Host:
     name: str
     osfinger: str
     roles: list[str]
+    has_master: bool
     chunks: list[dict]  # one dictionary for each state, in the order in which they would be applied
     texts: dict[str, str]  # what would be in the managed files, by path
     settings: dict[str, dict]  # by formula
@@ -128,6 +129,7 @@ def render(name, osfinger, topology=SINGLE, site=None, more_grains=None):
         name,
         osfinger,
         topology["hosts"][name]["roles"],
+        any("monitor" in host["roles"] for host in topology["hosts"].values()),
         chunks,
         {chunk["name"]: text_of(chunk, functions) for chunk in chunks if is_managed_file(chunk)},
         {formula: functions["turnkey.settings"](formula) for formula in FORMULAS},
