@@ -17,6 +17,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import salt.config
 import salt.crypt
@@ -118,7 +119,7 @@ def settle(keys: salt.key.Key, name: str, fingerprint: str) -> bool:
     if "minions_pre" in held:
         if (found := of_pem(held["minions_pre"])) != fingerprint:
             raise RefusedError(
-                f"{name}: the key that waits has the fingerprint {found}, not {fingerprint}: not accepted"
+                f"{name}: not accepted: the key that waits has the fingerprint {found}, not {fingerprint}"
             )
         keys.accept(match_dict={"minions_pre": [name]})
         return True
@@ -144,7 +145,7 @@ def secrets_of(name: str, topology: str) -> str:
     return f"# The secrets of {name}, from the master. Keep them out of git.\n" + str(yaml.safe_dump(told))
 
 
-def read(name: str) -> dict[str, dict[str, str]]:
+def read(name: str) -> dict[str, Any]:
     return yaml.safe_load((PILLAR / name).read_text()) or {}
 
 

@@ -61,6 +61,12 @@ def stand_guard():
     global on_duty
     on_duty = True
     sys.addaudithook(guard)
+    be_quiet()
+
+
+def be_quiet():
+    # All that it looks at, file by file, would bury the reason of a failure, and takes its time.
+    logging.getLogger("salt").setLevel(logging.ERROR)
 
 
 def pytest_addoption(parser):
@@ -71,8 +77,7 @@ def pytest_configure(config):
     if config.getoption("--update-reference"):
         TEMPORARY.append(str(pathlib.Path(__file__).parent.resolve() / "reference"))
     sys.addaudithook(guard)
-    # All that it looks at, file by file, would bury the reason of a failure.
-    logging.getLogger("salt").setLevel(logging.ERROR)
+    be_quiet()
 
 
 @pytest.fixture(autouse=True)
