@@ -119,7 +119,7 @@ def infra_tests(report: "Report", options: argparse.Namespace, config: pathlib.P
 
 SUITES = {
     "lint": Suite("style, types, and the rules of this house", ("git", "ruby", "shellcheck"), lint),
-    "unit": Suite("the app: no root, no hosts", ("redis-server",), unit),
+    "unit": Suite("the app, and the lab's scripts: no root, no hosts", ("redis-server", "ruby"), unit),
     "states": Suite("the states, rendered by the real Salt: no root, no hosts", ("shellcheck",), states),
     "browser": Suite("the explorer in a real browser: no root, no hosts", ("chromium", "redis-server"), browser),
     "infra": Suite("the whole stack on running hosts (of a lab, unless --ssh-config names others)", ("ssh",), infra),
