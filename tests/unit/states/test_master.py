@@ -25,6 +25,8 @@ SECRETS = {
 }
 ROLES_OF = {"redis:password": ["data", "web", "worker"], "keepalived:password": ["lb"]}
 MINIONS = ("lb1", "data1")
+# A third host of the topology, whose key nobody accepts.
+STRANGER = "web1"
 PATIENCE = 120
 ME = pwd.getpwuid(os.geteuid()).pw_name
 
@@ -60,7 +62,7 @@ print(json.dumps([repr(answer) for answer in got]))
 
 
 class Site:
-    """One master and two minions, each with a folder of its own below *folder*."""
+    """One master and its minions, each with a folder of its own below *folder*."""
 
     def __init__(self, folder, master_of_the_formula):
         self.folder, self.daemons = folder, {}
@@ -69,7 +71,7 @@ class Site:
             for each in sockets:
                 each.bind(("127.0.0.1", 0))
             ports = [each.getsockname()[1] for each in sockets]
-        for name in MINIONS:
+        for name in (*MINIONS, STRANGER):
             options = minion(folder / name, name, CLUSTER)
             fixed = grains(name, "Debian-13")
             fixed.pop("id")
@@ -99,6 +101,8 @@ class Site:
             "publish_port": ports[0],
             "ret_port": ports[1],
             "user": ME,
+            "timeout": 3,
+            "gather_job_timeout": 3,
             "root_dir": str(folder / "m"),
             "cachedir": str(folder / "m" / "cache"),
             "pki_dir": str(folder / "m" / "pki"),
@@ -109,6 +113,8 @@ class Site:
         }
         master["pillar_roots"] = {"base": [str(self.pillar(folder / "m" / "pillar", SECRETS))]}
         self.write("m", "master", master)
+        # As its unit has it (CacheDirectoryMode).
+        (folder / "m" / "cache").mkdir(mode=0o700)
 
     def pillar(self, folder, secrets):
         shutil.copytree(ROOT / "salt" / "pillar", folder, ignore=shutil.ignore_patterns("secrets.sls", "site.sls"))
@@ -170,7 +176,7 @@ class Site:
 
     def ask(self, target, *arguments):
         """What the minions answer to the master, by name."""
-        done = self.run(BIN / "salt", self.etc("m"), "--out=json", "--static", "--timeout=20", target, *arguments)
+        done = self.run(BIN / "salt", self.etc("m"), "--out=json", "--static", target, *arguments)
         # Before the answers it says so where it knows no minion at all.
         told = json.loads(done.stdout[done.stdout.find("{") :] or "{}")
         return {name: answer for name, answer in told.items() if answer is not False}
@@ -192,18 +198,22 @@ def eventually(probe, site):
 
 
 @pytest.fixture(scope="module")
-def strangers(hosts):
-    """A site whose daemons run and know the master's fingerprint, and whose minions' keys nobody has accepted."""
+def site(hosts):
+    """A master and two minions that run, trust it, and had their keys accepted."""
     # A short path: it is part of those of sockets.
     with tempfile.TemporaryDirectory(prefix="s-") as folder:
         site = Site(pathlib.Path(folder), hosts("Debian-13", "cluster-monitor").text("/etc/salt/master"))
         fingerprint = site.keyring("m", "fingerprint", "--master").stdout.strip()
         try:
             site.start("salt-master", "m")
-            for name in MINIONS:
+            for name in (*MINIONS, STRANGER):
                 assert site.keyring(name, "trust", fingerprint).returncode == 0
+            for name in MINIONS:
                 site.start("salt-minion", name)
-            eventually(lambda: set(site.keys()["minions_pre"]) == set(MINIONS), site)
+            told = "".join(site.keyring(name, "fingerprint").stdout for name in MINIONS)
+            done = site.keyring("m", "accept", given=told)
+            assert done.returncode == 0, done.stderr + site.logs()
+            eventually(lambda: set(site.ask("*", "test.ping")) == set(MINIONS), site)
             yield site
         finally:
             for name in list(site.daemons):
@@ -211,44 +221,33 @@ def strangers(hosts):
 
 
 @pytest.fixture(scope="module")
-def lines(strangers):
-    """`ID FINGERPRINT` of each minion, as it tells them itself."""
-    return {name: strangers.keyring(name, "fingerprint").stdout for name in MINIONS}
+def refusal(site):
+    """What the stranger is told who asks for his pillar; from then on his key waits for somebody to accept it."""
+    return site.run(BIN / "salt-call", site.etc(STRANGER), "--out=json", "pillar.items", "unmask=True")
 
 
-@pytest.fixture(scope="module")
-def site(strangers, lines):
-    """The same with both keys accepted."""
-    done = strangers.keyring("m", "accept", given="".join(lines.values()))
-    assert done.returncode == 0, done.stderr
-    eventually(lambda: set(strangers.ask("*", "test.ping")) == set(MINIONS), strangers)
-    return strangers
+def test_a_minion_whose_key_nobody_accepted_is_told_nothing(site, refusal):
+    assert refusal.returncode != 0
+    assert "has the minion key been accepted?" in refusal.stdout
+    assert "known-to-" not in refusal.stdout + refusal.stderr
+    assert site.keys()["minions_pre"] == [STRANGER]
 
 
-# Of strangers first: what follows lets them in.
-
-
-def test_a_minion_whose_key_nobody_accepted_is_told_nothing(strangers):
-    assert strangers.ask("*", "test.ping") == {}
-    done = strangers.run(BIN / "salt-call", strangers.etc("lb1"), "--out=json", "pillar.items", "unmask=True")
-    assert done.returncode != 0
-    assert "has the minion key been accepted?" in done.stdout
-    assert "known-to-" not in done.stdout + done.stderr
-
-
-def test_a_key_with_another_fingerprint_is_not_accepted(strangers, lines):
-    other = lines["data1"].split()[1]
-    done = strangers.keyring("m", "accept", given=f"lb1 {other}\n")
+@pytest.mark.usefixtures("refusal")
+def test_a_key_with_another_fingerprint_is_not_accepted(site):
+    own, other = (site.keyring(name, "fingerprint").stdout.split()[1] for name in (STRANGER, "lb1"))
+    done = site.keyring("m", "accept", given=f"{STRANGER} {other}\n")
     assert done.returncode == 1
-    waits = f"the key that waits has the fingerprint {lines['lb1'].split()[1]}"
-    assert f"lb1: not accepted: {waits}, not {other}" in done.stderr
-    assert set(strangers.keys()["minions_pre"]) == set(MINIONS)
+    wanted = f"{STRANGER}: not accepted: the key that waits has the fingerprint {own}, not {other}"
+    assert wanted in done.stderr
+    assert STRANGER in site.keys()["minions_pre"]
 
 
-@pytest.mark.parametrize("given", ["", "lb1 12:34\n"], ids=["nothing", "no fingerprint"])
-def test_nobody_is_accepted_without_a_fingerprint(strangers, given):
-    assert strangers.keyring("m", "accept", given=given).returncode == 1
-    assert strangers.keys()["minions"] == []
+@pytest.mark.usefixtures("refusal")
+@pytest.mark.parametrize("given", ["", f"{STRANGER} 12:34\n"], ids=["nothing", "no fingerprint"])
+def test_nobody_is_accepted_without_a_fingerprint(site, given):
+    assert site.keyring("m", "accept", given=given).returncode == 1
+    assert STRANGER in site.keys()["minions_pre"]
 
 
 def test_each_minion_is_told_its_own_secrets_only(site):
@@ -277,8 +276,6 @@ def test_an_apply_without_the_master_is_the_same_as_through_it(site):
     assert isinstance(lowstate[0], dict), lowstate
     assert [chunk for chunk in lowstate if chunk["__sls__"] == "redis"]
     assert site.call("data1", "--local", "state.show_lowstate") == lowstate
-    pillar = site.call("data1", "pillar.items", "unmask=True")
-    assert site.call("data1", "--local", "pillar.items", "unmask=True") == pillar
 
 
 def test_what_the_master_keeps_of_pillars_is_its_own_users_alone(site):
@@ -292,12 +289,13 @@ def test_what_the_master_keeps_of_pillars_is_its_own_users_alone(site):
     assert {path.relative_to(site.folder / "m" / "cache").parts[0] for path in kept} <= {"pillar", "jobs"}
 
 
-def test_a_minion_follows_no_master_but_the_one_it_trusts(site, lines):
+def test_a_minion_follows_no_master_but_the_one_it_trusts(site):
     trusted = site.folder / "lb1" / "etc" / "minion.d" / "trust.conf"
     known = site.folder / "lb1" / "pki" / "minion_master.pub"
     before = {path: path.read_text() for path in (trusted, known)}
     # Any fingerprint but the master's.
-    assert site.keyring("lb1", "trust", lines["lb1"].split()[1]).returncode == 0
+    own = site.keyring("lb1", "fingerprint").stdout.split()[1]
+    assert site.keyring("lb1", "trust", own).returncode == 0
     try:
         # What it knew of another master is gone, so that this one is looked at.
         assert not known.exists()
