@@ -69,7 +69,7 @@ def lint(report: "Report", options: argparse.Namespace) -> None:
     report.tool("ruff check", venv("ruff", "check", "--quiet", "."))
     report.tool("ruff format", venv("ruff", "format", "--quiet", "--diff", "."))
     # In separate runs: Salt has modules and states of the same name.
-    for place in ("app", "run_tests.py", "salt/states/_modules", "salt/states/_states"):
+    for place in ("app", "run_tests.py", "salt/keyring.py", "salt/states/_modules", "salt/states/_states"):
         report.tool(f"mypy {place}", venv("mypy", "--no-error-summary", place))
     report.tool("salt-lint", venv("salt-lint", *states))
     report.tool("yamllint", venv("yamllint", "--strict", *yaml))
@@ -119,7 +119,7 @@ def infra_tests(report: "Report", options: argparse.Namespace, config: pathlib.P
 
 SUITES = {
     "lint": Suite("style, types, and the rules of this house", ("git", "ruby", "shellcheck"), lint),
-    "unit": Suite("the app: no root, no hosts", ("redis-server",), unit),
+    "unit": Suite("the app, and the lab's scripts: no root, no hosts", ("redis-server", "ruby"), unit),
     "states": Suite("the states, rendered by the real Salt: no root, no hosts", ("shellcheck",), states),
     "browser": Suite("the explorer in a real browser: no root, no hosts", ("chromium", "redis-server"), browser),
     "infra": Suite("the whole stack on running hosts (of a lab, unless --ssh-config names others)", ("ssh",), infra),

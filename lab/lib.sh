@@ -71,16 +71,14 @@ lab_hosts() {
         tac
 }
 
-# The address clients use: the first host with the role lb.
+# Where clients come: the virtual address, or else the first host with the role lb.
 base_url() {
-    local address roles port
-    while IFS='|' read -r _ address roles _; do
-        case ,$roles, in *,lb,*)
-            port=$(sed -n "s/^port: *\([0-9]*\).*/\1/p" salt/states/haproxy/defaults.yaml 2>/dev/null) || true
-            [ "${port:=80}" = 80 ] && echo "http://$address" || echo "http://$address:$port"
-            return
-            ;;
-        esac
+    local address='' of_host roles port
+    address=$(docker ps --all --filter "label=$LABEL" --format '{{.Label "turnkey.virtual"}}' | grep -m 1 .) || true
+    while IFS='|' read -r _ of_host roles _; do
+        case ,$roles, in *,lb,*) address=${address:-$of_host} ;; esac
     done < <(lab_hosts)
-    return 1
+    [ -n "$address" ] || return 1
+    port=$(sed -n "s/^port: *\([0-9]*\).*/\1/p" salt/states/haproxy/defaults.yaml 2>/dev/null) || true
+    [ "${port:=80}" = 80 ] && echo "http://$address" || echo "http://$address:$port"
 }

@@ -1,5 +1,5 @@
 # What each host is told, general first: a later file overrides an earlier one. How the site differs from the
-# defaults of the formulas belongs into site.sls, which git ignores; salt/bootstrap.sh generates secrets.sls.
+# defaults of the formulas belongs into site.sls, which git ignores.
 base:
   '*':
     - topology.{{ opts.turnkey.topology }}
@@ -8,7 +8,7 @@ base:
 {%- for name in opts.turnkey.pillar %}
     - {{ name }}
 {%- endfor %}
-    - secrets
+    - secrets_of_host
   '{{ grains.id }}':
     - ignore_missing: true
     - site

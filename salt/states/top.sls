@@ -19,6 +19,13 @@ base:
   'roles:lb':
     - match: pillar
     - haproxy
+  'roles:monitor':
+    - match: pillar
+    - salt_master
+  # Where some host is the master, all hosts are minions.
+  'topology:hosts:*:roles:monitor':
+    - match: pillar
+    - salt_minion
   # Last, as log files belong to users that the formulas above bring.
   '.*':
     - match: pcre

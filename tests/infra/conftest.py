@@ -106,10 +106,13 @@ def machines(pytestconfig: pytest.Config) -> Iterator[dict[str, Machine]]:
         # A host that is restarted breaks the connection without a word: ssh is to notice.
         "ssh_extra_args": "-o ServerAliveInterval=5 -o ServerAliveCountMax=6",
     }
+    has_master = any("monitor" in host["roles"] for host in topology_of(pytestconfig)["hosts"].values())
     # One connection for all commands. A socket's path must be short.
     with tempfile.TemporaryDirectory(prefix="ssh-") as sockets:
         yield {
-            name: Machine(name, entry, testinfra.get_host(f"ssh://{name}", controlpath=f"{sockets}/{name}", **way))
+            name: Machine(
+                name, entry, testinfra.get_host(f"ssh://{name}", controlpath=f"{sockets}/{name}", **way), has_master
+            )
             for name, entry in chosen_hosts(pytestconfig).items()
         }
 
@@ -145,9 +148,9 @@ def data(machines: dict[str, Machine]) -> Machine:
 
 
 @pytest.fixture(scope="session")
-def client(lb: Machine) -> Client:
+def client(lb: Machine, topology: dict[str, Any]) -> Client:
     """A client of the service, on this machine."""
-    return Client(lb.address, lb.settings("haproxy")["port"])
+    return Client(topology.get("virtual_address", lb.address), lb.settings("haproxy")["port"])
 
 
 @pytest.fixture(scope="session")

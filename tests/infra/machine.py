@@ -27,6 +27,7 @@ UNITS = {
     ],
     "worker": ["celery@short.service", "celery@all.service"],
     "lb": ["haproxy.service"],
+    "monitor": ["salt-master.service"],
 }
 UNITS_EVERYWHERE = ["chrony.service", "logrotate.timer", "systemd-journald.service"]
 
@@ -94,8 +95,9 @@ class Applied:
 class Machine:
     """One host of the topology."""
 
-    def __init__(self, name: str, entry: dict[str, Any], host: Host) -> None:
+    def __init__(self, name: str, entry: dict[str, Any], host: Host, has_master: bool = False) -> None:
         self.name = name
+        self._has_master = has_master
         self.address: str = entry["address"]
         self.roles: list[str] = entry["roles"]
         self._host = host
@@ -142,8 +144,8 @@ class Machine:
     # States
 
     def apply(self, test: bool = False) -> Applied:
-        """Apply the states, as an operator does."""
-        command = "salt-call --retcode-passthrough --out=json --log-level=critical state.apply queue=10"
+        """Apply the states, as an operator does on one host; where there is a master, without it."""
+        command = "salt-call --local --retcode-passthrough --out=json --log-level=critical state.apply queue=10"
         done = self.run(f"{command} test={test} 2>&1")
         try:
             # After the warnings of Debian 12's Python, if there are any.
@@ -190,7 +192,8 @@ class Machine:
 
     @property
     def units(self) -> list[str]:
-        return [*UNITS_EVERYWHERE, *(unit for role, units in UNITS.items() if role in self.roles for unit in units)]
+        of_roles = [unit for role, units in UNITS.items() if role in self.roles for unit in units]
+        return [*UNITS_EVERYWHERE, *of_roles, *(["salt-minion.service"] if self._has_master else [])]
 
     def show(self, unit: str, name: str) -> str:
         """Return a property of a unit."""

@@ -25,7 +25,7 @@ def seen():
     return found
 
 before = seen()
-salt = subprocess.Popen(["salt-call", "--log-level=critical", "state.apply", "queue=10"],
+salt = subprocess.Popen(["salt-call", "--local", "--log-level=critical", "state.apply", "queue=10"],
                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 while salt.poll() is None:
     if seen() != before:

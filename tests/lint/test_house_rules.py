@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from run_tests import ROOT, is_shell, repository_files
 
 FILES = repository_files()
-FORMULAS = sorted(file.split("/")[2] for file in FILES if re.fullmatch(r"salt/states/[a-z]+/init\.sls", file))
+FORMULAS = sorted(file.split("/")[2] for file in FILES if re.fullmatch(r"salt/states/[a-z][a-z_]*/init\.sls", file))
 INPUTS = [file for file in FILES if file.startswith(("requirements/", "tests/")) and file.endswith(".in")]
 LOCKS = [file.removesuffix(".in") + ".txt" for file in INPUTS]
 
@@ -70,7 +70,7 @@ def test_git_has_no_secret_of_a_site():
 
 
 def test_no_password_has_a_default():
-    settings = [file for file in FILES if re.match(r"salt/(pillar/.*\.sls|states/[a-z]+/defaults\.yaml)$", file)]
+    settings = [file for file in FILES if re.match(r"salt/(pillar/.*\.sls|states/[a-z_]+/defaults\.yaml)$", file)]
     assert offences(r"^\s*[a-z_]*(password|secret|token)[a-z_]*:\s*\S", settings) == []
 
 
@@ -156,7 +156,7 @@ def test_every_setting_is_documented_above_it(formula):
     assert undocumented == []
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if re.match(r"salt/states/[a-z]+/files/", file)])
+@pytest.mark.parametrize("file", [file for file in FILES if re.match(r"salt/states/[a-z_]+/files/", file)])
 def test_file_is_a_template_by_name_if_and_only_if_it_is_one(file):
     assert bool(re.search(r"\{[{%]", text(file))) == file.endswith(".jinja")
 

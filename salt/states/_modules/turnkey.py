@@ -5,6 +5,7 @@ under the formula's name, only where it differs. A wrong value ends the renderin
 at all has been applied yet.
 """
 
+import collections
 import copy
 import hashlib
 import ipaddress
@@ -41,7 +42,10 @@ def settings(formula):
     by_os = merged.pop("by_os", {})
     for layer in (by_os.get(__grains__["osfinger"], {}), __pillar__.get(formula, {})):
         merged = _merge(merged, layer)
-    _refuse(_faults(formula, merged, _load(f"{formula}/schema.yaml")))
+    faults = _faults(formula, merged, _load(f"{formula}/schema.yaml"))
+    # A host is not told the secrets of others (salt/pillar/secrets_of_host.sls), and does not need them.
+    needless = {f"{path}: is required" for path in __pillar__.get("withheld", [])}
+    _refuse([fault for fault in faults if fault not in needless])
     return merged
 
 
@@ -57,7 +61,7 @@ def check():
         salt-call turnkey.check
     """
     formulas = sorted(path.split("/")[0] for path in __salt__["cp.list_master"]() if path.endswith("/schema.yaml"))
-    known = {*formulas, "roles", "topology"}
+    known = {*formulas, "roles", "topology", "withheld"}
     faults = [
         f"{key}: unknown key (known here: {', '.join(sorted(known))})"
         for key in sorted(map(str, __pillar__.keys()))
@@ -132,24 +136,57 @@ def _topology_faults(topology):
     if faults:
         return faults
     hosts = topology["hosts"]
-    try:
-        ipaddress.ip_network(topology["network"])
-    except ValueError as error:
-        faults.append(f"topology:network: {error}")
+    network = _parsed(ipaddress.ip_network, topology["network"], "topology:network", faults)
     taken: dict[object, str] = {}
     for name, host in hosts.items():
-        try:
-            address = ipaddress.ip_address(host["address"])
-        except ValueError as error:
-            faults.append(f"topology:hosts:{name}:address: {error}")
-            continue
-        if (other := taken.setdefault(address, name)) != name:
-            faults.append(f"topology:hosts:{name}:address: {address} is {other}'s already")
-    held = {role for host in hosts.values() for role in host["roles"]}
+        path = f"topology:hosts:{name}:address"
+        address = _parsed(ipaddress.ip_address, host["address"], path, faults)
+        if address and (other := taken.setdefault(address, name)) != name:
+            faults.append(f"{path}: {address} is {other}'s already")
+    holders = collections.defaultdict(list)
+    for name, host in hosts.items():
+        for role in host["roles"]:
+            holders[role].append(name)
+    faults += _virtual_address_faults(topology, network, taken, holders["lb"])
     # Long work that nobody does would be queued for ever.
     needed = (*NEEDED_ROLES, "worker") if __pillar__.get("app", {}).get("celery") else NEEDED_ROLES
-    faults += [f"topology:hosts: no host has the role {role}" for role in needed if role not in held]
+    faults += [f"topology:hosts: no host has the role {role}" for role in needed if not holders[role]]
+    if holders["data"] and len(holders["data"]) % 2 == 0:
+        # Cut in two halves, neither may elect a primary; of two, the one that is left may not.
+        faults.append(
+            f"topology:hosts: {len(holders['data'])} hosts have the role data ({', '.join(holders['data'])});"
+            " a majority needs an odd number: one, or three and more"
+        )
+    if len(holders["monitor"]) > 1:
+        faults.append(
+            f"topology:hosts: {len(holders['monitor'])} hosts have the role monitor"
+            f" ({', '.join(holders['monitor'])}); at most one may"
+        )
     return faults
+
+
+def _virtual_address_faults(topology, network, taken, balancers):
+    path = "topology:virtual_address"
+    if "virtual_address" not in topology:
+        return [f"{path}: is required, as {', '.join(balancers)} all have the role lb"] if len(balancers) > 1 else []
+    faults: list[str] = []
+    address = _parsed(ipaddress.ip_address, topology["virtual_address"], path, faults)
+    if address and network:
+        if address not in network:
+            faults.append(f"{path}: {address} is not in topology:network, {network}")
+        elif address in (network.network_address, network.broadcast_address):
+            faults.append(f"{path}: {address} is no host's address in {network}")
+    if address in taken:
+        faults.append(f"{path}: {address} is {taken[address]}'s already")
+    return faults
+
+
+def _parsed(parse, text, path, faults):
+    try:
+        return parse(text)
+    except ValueError as error:
+        faults.append(f"{path}: {error}")
+        return None
 
 
 def _port_faults(formulas):

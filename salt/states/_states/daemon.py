@@ -6,6 +6,7 @@ question is put to systemd instead: is a file newer than what the daemon has loa
 """
 
 import datetime
+import os
 import pathlib
 import shlex
 import subprocess
@@ -21,7 +22,7 @@ NEVER = 0.0
 UNITS = "/etc/systemd/system/"
 
 
-def running(name, restart=(), reload=(), check=None, deadline=60):
+def running(name, restart=(), reload=(), check=None, deadline=60, runs_us=False):
     """Keep the unit *name* enabled, running, and up to date with its files.
 
     restart
@@ -31,6 +32,8 @@ def running(name, restart=(), reload=(), check=None, deadline=60):
     check
         A command that succeeds while the daemon does its work with these files. A reload may fail without a word, so it
         is asked in any case; where it fails the daemon is told once more, and asked until *deadline* seconds are over.
+    runs_us
+        Whether this may be the very daemon that runs the states: then it is not restarted in the midst of them.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "runs, up to date"}
     try:
@@ -42,6 +45,9 @@ def running(name, restart=(), reload=(), check=None, deadline=60):
         if not actions:
             return ret
         for action in actions:
+            if action == "restart" and runs_us and __opts__.get("__cli") == "salt-minion":
+                _restart_after_this(name)
+                return ret | {"changes": {name: "restart"}, "comment": "restarts when these states are through"}
             _systemctl(*([action] if action == "daemon-reload" else [action, name]))
         _wait_until_active(name, deadline)
         if check:
@@ -49,6 +55,15 @@ def running(name, restart=(), reload=(), check=None, deadline=60):
     except RuntimeError as error:
         return ret | {"result": False, "comment": f"{error}\n{_journal(name)}".strip()}
     return ret | {"changes": {name: ", ".join(actions)}, "comment": "now runs what the disk says"}
+
+
+def _restart_after_this(name):
+    # A job is a process of its own, which ends once its result is with the master.
+    waiting = f"tail --pid={os.getpid()} --follow /dev/null; exec systemctl restart {shlex.quote(name)}"
+    command = ["systemd-run", "--collect", "--quiet", "/bin/sh", "-c", waiting]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{shlex.join(command)}: {done.stderr.strip() or done.returncode}")
 
 
 def only(name, keep=()):

@@ -1,16 +1,18 @@
 """Hosts to render for, made once each; and a guard: nothing outside the temporary folder is written."""
 
 import concurrent.futures
+import fcntl
 import logging
 import multiprocessing
 import os
 import pathlib
+import pickle
 import sys
 import tempfile
 
 import pytest
 
-from rendering import OSES, SINGLE, SPREAD, render
+from rendering import CLUSTER, OSES, SINGLE, SPREAD, render
 
 TEMPORARY = [os.path.realpath(tempfile.gettempdir())]
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -59,6 +61,12 @@ def stand_guard():
     global on_duty
     on_duty = True
     sys.addaudithook(guard)
+    be_quiet()
+
+
+def be_quiet():
+    # All that it looks at, file by file, would bury the reason of a failure, and takes its time.
+    logging.getLogger("salt").setLevel(logging.ERROR)
 
 
 def pytest_addoption(parser):
@@ -69,8 +77,7 @@ def pytest_configure(config):
     if config.getoption("--update-reference"):
         TEMPORARY.append(str(pathlib.Path(__file__).parent.resolve() / "reference"))
     sys.addaudithook(guard)
-    # All that it looks at, file by file, would bury the reason of a failure.
-    logging.getLogger("salt").setLevel(logging.ERROR)
+    be_quiet()
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +92,7 @@ def _nothing_is_written_elsewhere():
     assert found == []
 
 
-TOPOLOGIES = {"single": SINGLE, "spread": SPREAD}
+TOPOLOGIES = {"single": SINGLE, "spread": SPREAD, "cluster": CLUSTER}
 # What a site may say for all of its hosts.
 EXTRA = {"celery": {"workers": {"odd": {"queues": ["odd"], "max_tasks_per_child": 5}}}}
 # Each optional part of the configuration, for the host `custom`.
@@ -121,11 +128,12 @@ CUSTOM = {
 
 
 def orders():
-    """What is asked of `render` for each host, by OS and name."""
+    """What is asked of `render` for each host, by OS and name; those of the cluster are `cluster-web1` and so on."""
     for osfinger in OSES:
         for topology in TOPOLOGIES.values():
+            prefix = "cluster-" if topology is CLUSTER else ""
             for name in topology["hosts"]:
-                yield (osfinger, name), (name, osfinger, topology, EXTRA if topology is SPREAD else None)
+                yield (osfinger, prefix + name), (name, osfinger, topology, EXTRA if topology is SPREAD else None)
         yield (osfinger, "custom"), ("single", osfinger, SINGLE, CUSTOM, {"virtual": "physical", "num_cpus": 8})
 
 
@@ -133,23 +141,35 @@ ORDERS = dict(orders())
 
 
 @pytest.fixture(scope="session")
-def hosts():
-    """A function from OS and name to the host, which a process of its own has rendered."""
+def hosts(tmp_path_factory, request):
+    """A function from OS and name to the host, which a process of its own has rendered.
+
+    Of several processes of tests (pytest-xdist) one renders a host, for all of them: they begin at different ends.
+    """
+    worker = getattr(request.config, "workerinput", {}).get("workerid")
+    shared = tmp_path_factory.getbasetemp().parent if worker else tmp_path_factory.mktemp("hosts")
+    keys = list(ORDERS) if worker in (None, "gw0") else list(reversed(ORDERS))
     with concurrent.futures.ProcessPoolExecutor(
         max_workers=os.cpu_count(),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=stand_guard,
         max_tasks_per_child=1,
     ) as pool:
-        results = {key: pool.submit(render_guarded, *order) for key, order in ORDERS.items()}
+        results = {key: pool.submit(render_once, shared / "-".join(key), *ORDERS[key]) for key in keys}
         yield lambda osfinger, name: results[osfinger, name].result()
         pool.shutdown(cancel_futures=True)
 
 
-def render_guarded(*order):
-    host = render(*order)
-    if trespasses:
-        raise PermissionError(f"written elsewhere: {trespasses}")
+def render_once(file, *order):
+    with file.open("a+b") as result:
+        fcntl.flock(result, fcntl.LOCK_EX)
+        result.seek(0)
+        if text := result.read():
+            return pickle.loads(text)  # noqa: S301  from the lines below
+        host = render(*order)
+        if trespasses:
+            raise PermissionError(f"written elsewhere: {trespasses}")
+        result.write(pickle.dumps(host))
     return host
 
 

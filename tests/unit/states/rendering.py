@@ -29,7 +29,10 @@ SPREAD = {
         "worker": {"address": "10.77.9.14", "roles": ["worker"]},
     },
 }
-SINGLE = yaml.safe_load((ROOT / "salt" / "pillar" / "topology" / "single.sls").read_text())["topology"]
+SINGLE, CLUSTER = (
+    yaml.safe_load((ROOT / "salt" / "pillar" / "topology" / f"{name}.sls").read_text())["topology"]
+    for name in ("single", "cluster")
+)
 
 
 def grains(name, osfinger, **more):
@@ -84,6 +87,7 @@ class Host:
     name: str
     osfinger: str
     roles: list[str]
+    has_master: bool
     chunks: list[dict]  # one dictionary for each state, in the order in which they would be applied
     texts: dict[str, str]  # what would be in the managed files, by path
     settings: dict[str, dict]  # by formula
@@ -125,6 +129,7 @@ def render(name, osfinger, topology=SINGLE, site=None, more_grains=None):
         name,
         osfinger,
         topology["hosts"][name]["roles"],
+        any("monitor" in host["roles"] for host in topology["hosts"].values()),
         chunks,
         {chunk["name"]: text_of(chunk, functions) for chunk in chunks if is_managed_file(chunk)},
         {formula: functions["turnkey.settings"](formula) for formula in FORMULAS},

@@ -170,6 +170,19 @@ def test_unit_file_that_the_boot_has_read_is_not_loaded_again(systemd, file, tmp
     assert systemd.asked == []
 
 
+@pytest.mark.parametrize(("cli", "asked", "later"), [("salt-minion", [], [UNIT]), ("salt-call", ["restart"], [])])
+def test_daemon_that_runs_these_states_is_restarted_when_they_are_through(
+    systemd, file, monkeypatch, cli, asked, later
+):
+    state = load("_states/daemon.py", __opts__={"test": False, "__cli": cli})
+    put_off = []
+    monkeypatch.setattr(state, "_systemctl", systemd)
+    monkeypatch.setattr(state, "_restart_after_this", put_off.append)
+    ret = state.running(UNIT, restart=[file("conf", +1)], runs_us=True)
+    assert (systemd.asked, put_off) == (asked, later)
+    assert (ret["result"], ret["changes"]) == (True, {UNIT: "restart"})
+
+
 def test_dry_run_tells_and_does_nothing(systemd, running, file):
     ret = running(test=True, reload=[file("conf", +1)])
     assert (ret["result"], ret["changes"]) == (None, {})

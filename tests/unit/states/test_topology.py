@@ -10,7 +10,7 @@ import pytest
 import yaml
 from salt.exceptions import CommandExecutionError
 
-from rendering import ROOT, SECRET, SINGLE, SPREAD, STATES, grains, load, minion
+from rendering import CLUSTER, ROOT, SECRET, SINGLE, SPREAD, STATES, grains, load, minion
 
 LOOPBACK = "127.0.0.1"
 
@@ -102,10 +102,22 @@ def check(pillar):
 def test_pillar_of_the_repository_passes():
     check({})
     check({"topology": SPREAD})
+    check({"topology": CLUSTER})
+
+
+def test_one_more_host_is_one_more_block():
+    check({"topology": cluster(web3={"address": "10.77.2.23", "roles": ["web", "worker"]})})
 
 
 def host(**changes):
     return {"address": "10.0.0.1", "roles": ["lb", "web", "worker", "data"], **changes}
+
+
+def cluster(virtual_address=CLUSTER["virtual_address"], **hosts):
+    """The cluster with *hosts* added or in the place of those of the same name; None takes one away."""
+    hosts = {name: entry for name, entry in {**CLUSTER["hosts"], **hosts}.items() if entry}
+    changed = {**CLUSTER, "virtual_address": virtual_address, "hosts": hosts}
+    return {key: value for key, value in changed.items() if value}
 
 
 @pytest.mark.parametrize(
@@ -125,6 +137,36 @@ def host(**changes):
         ),
         ({"topology": {**SINGLE, "hosts": {"a": host(roles=["lb", "web"])}}}, "no host has the role data"),
         ({"topology": {**SINGLE, "hosts": {"a": host(roles=["lb", "web", "data"])}}}, "no host has the role worker"),
+        (
+            {"topology": cluster(data1=None, data2=None, data3=None)},
+            "topology:hosts: no host has the role data",
+        ),
+        ({"topology": cluster(data3=None)}, "topology:hosts: 2 hosts have the role data (data1, data2); a majority"),
+        (
+            {"topology": cluster(data4={"address": "10.77.2.34", "roles": ["data"]})},
+            "topology:hosts: 4 hosts have the role data (data1, data2, data3, data4); a majority",
+        ),
+        (
+            {"topology": cluster(other={"address": "10.77.2.41", "roles": ["monitor"]})},
+            "topology:hosts: 2 hosts have the role monitor (monitor, other); at most one may",
+        ),
+        (
+            {"topology": cluster(web3={"address": "10.77.2.21", "roles": ["web"]})},
+            "topology:hosts:web3:address: 10.77.2.21 is web1's already",
+        ),
+        (
+            {"topology": cluster(virtual_address=None)},
+            "topology:virtual_address: is required, as lb1, lb2 all have the role lb",
+        ),
+        ({"topology": cluster("10.77.2.5/24")}, "topology:virtual_address: '10.77.2.5/24' does not match"),
+        ({"topology": cluster("10.77.2.500")}, "topology:virtual_address: '10.77.2.500' does not appear to be"),
+        (
+            {"topology": cluster("10.77.3.5")},
+            "topology:virtual_address: 10.77.3.5 is not in topology:network, 10.77.2.0/24",
+        ),
+        ({"topology": cluster("fd00::5")}, "topology:virtual_address: fd00::5 is not in topology:network"),
+        ({"topology": cluster("10.77.2.255")}, "topology:virtual_address: 10.77.2.255 is no host's address in"),
+        ({"topology": cluster("10.77.2.31")}, "topology:virtual_address: 10.77.2.31 is data1's already"),
         ({"haproxy": {"port": 8080}}, "nginx:port: 8080 is haproxy:port's already"),
         ({"nginx": {"status_port": 6379}}, "redis:port: 6379 is nginx:status_port's already"),
     ],

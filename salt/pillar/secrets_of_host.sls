@@ -1,0 +1,16 @@
+# What the roles of this host need of the site's secrets, and no more. secrets.sls, which git ignores, holds those of
+# the whole site on the master (and on a site's only host); on any other host those of that host.
+{% import_yaml 'topology/' ~ opts.turnkey.topology ~ '.sls' as site %}
+{% import_yaml 'secrets_of_roles.yaml' as roles_of %}
+{% import_yaml 'secrets.sls' as secrets %}
+{% set told, withheld = {}, [] %}
+{% for path, roles in roles_of.items() %}
+  {% set formula, key = path.split(':') %}
+  {% if not roles | intersect(site.topology.hosts[grains.id].roles) %}
+    {% do withheld.append(path) %}
+  {# One that is missing is named by the check of the settings, which a minion shows as it is. #}
+  {% elif key in (secrets or {}).get(formula, {}) %}
+    {% do told.setdefault(formula, {}).update({key: secrets[formula][key]}) %}
+  {% endif %}
+{% endfor %}
+{{ dict(told, withheld=withheld) | json }}
