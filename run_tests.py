@@ -32,7 +32,10 @@ PYTHON = str(VENV / "bin" / "python")
 # The Debian package of each command that a suite may need.
 PACKAGES = {
     "chromium": "chromium",
+    "chronyd": "chrony",
     "git": "git",
+    "ip": "iproute2",
+    "nft": "nftables",
     "redis-server": "redis-server",
     "ruby": "ruby",
     "shellcheck": "shellcheck",
@@ -120,7 +123,9 @@ def infra_tests(report: "Report", options: argparse.Namespace, config: pathlib.P
 SUITES = {
     "lint": Suite("style, types, and the rules of this house", ("git", "ruby", "shellcheck"), lint),
     "unit": Suite("the app: no root, no hosts", ("redis-server",), unit),
-    "states": Suite("the states, rendered by the real Salt: no root, no hosts", ("shellcheck",), states),
+    "states": Suite(
+        "the states, rendered by the real Salt: no root, no hosts", ("chronyd", "ip", "nft", "shellcheck"), states
+    ),
     "browser": Suite("the explorer in a real browser: no root, no hosts", ("chromium", "redis-server"), browser),
     "infra": Suite("the whole stack on running hosts (of a lab, unless --ssh-config names others)", ("ssh",), infra),
 }

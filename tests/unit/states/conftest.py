@@ -10,7 +10,7 @@ import tempfile
 
 import pytest
 
-from rendering import OSES, SINGLE, SPREAD, render
+from rendering import CLUSTER, OSES, SINGLE, SPREAD, render
 
 TEMPORARY = [os.path.realpath(tempfile.gettempdir())]
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -87,7 +87,16 @@ def _nothing_is_written_elsewhere():
 
 TOPOLOGIES = {"single": SINGLE, "spread": SPREAD}
 # What a site may say for all of its hosts.
-EXTRA = {"celery": {"workers": {"odd": {"queues": ["odd"], "max_tasks_per_child": 5}}}}
+EXTRA = {
+    "celery": {"workers": {"odd": {"queues": ["odd"], "max_tasks_per_child": 5}}},
+    "firewall": {
+        "ssh_networks": ["10.77.9.0/24", "192.0.2.7"],
+        "ssh_rate": 30,
+        "log_rate": 10,
+        "snippets": {"input": "# own input", "forward": "# own forward", "table": "# own table"},
+    },
+    "names": {"domain": "site.example", "service": "fibonacci", "more": {"printer.example": "192.0.2.9"}},
+}
 # Each optional part of the configuration, for the host `custom`.
 CUSTOM = {
     "app": {
@@ -96,6 +105,7 @@ CUSTOM = {
         "stream": "",
         "celery": "",
     },
+    "firewall": {"enabled": False},
     "gunicorn": {"workers": 7},
     "haproxy": {
         "ipv6": False,
@@ -110,6 +120,7 @@ CUSTOM = {
         },
     },
     "logrotate": {"defaults": {"compress": False}},
+    "names": {"hosts_file": False},
     "nginx": {
         "gzip": {"enabled": False},
         "cache": {"enabled": False},
@@ -126,6 +137,8 @@ def orders():
         for topology in TOPOLOGIES.values():
             for name in topology["hosts"]:
                 yield (osfinger, name), (name, osfinger, topology, EXTRA if topology is SPREAD else None)
+        for name in ("lb1", "web1", "data1", "monitor"):
+            yield (osfinger, f"cluster-{name}"), (name, osfinger, CLUSTER)
         yield (osfinger, "custom"), ("single", osfinger, SINGLE, CUSTOM, {"virtual": "physical", "num_cpus": 8})
 
 

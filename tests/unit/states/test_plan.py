@@ -6,12 +6,13 @@ import subprocess
 
 from rendering import SECRET
 
-EVERYWHERE = {"ntp", "logrotate"}
+EVERYWHERE = {"firewall", "names", "ntp", "logrotate"}
 BY_ROLE = {
     "lb": {"haproxy"},
     "web": {"app", "gunicorn", "nginx"},
     "worker": {"app", "celery"},
     "data": {"redis"},
+    "monitor": set(),
 }
 
 
