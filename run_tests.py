@@ -42,6 +42,8 @@ PACKAGES = {
     "ssh": "openssh-client",
 }
 
+# Where commands are looked for: an administrator's too, which are not on everybody's PATH.
+PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
 
 # For tests that wait and start processes more than they calculate.
 ALL_CORES = ("--numprocesses=auto", "--dist=worksteal")
@@ -184,7 +186,7 @@ def install(packages: Iterable[str], reason: str) -> None:
 
 
 def install_commands(needs: Iterable[str]) -> None:
-    missing = [need for need in needs if not shutil.which(need)]
+    missing = [need for need in needs if not shutil.which(need, path=PATH)]
     install((PACKAGES[need] for need in missing), f"{', '.join(missing)} not found")
 
 
