@@ -37,7 +37,9 @@ def text(file, name, topology=CLUSTER, pillar=None):
     known = {f"turnkey.{function}": getattr(turnkey, function) for function in ("settings", "addresses", "families")}
     known["turnkey.openings"] = lambda: turnkey.openings(name)
     known["turnkey.fingerprint"] = turnkey.fingerprint
-    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(STATES), keep_trailing_newline=True)  # noqa: S701
+    templates = jinja2.Environment(  # noqa: S701
+        loader=jinja2.FileSystemLoader(STATES), keep_trailing_newline=True, extensions=["jinja2.ext.do"]
+    )
     template = templates.get_template(f"firewall/files/{file}.jinja")
     return template.render(salt=known, pillar=turnkey.__pillar__, grains={"id": name})
 
@@ -126,6 +128,12 @@ def test_single_host_opens_its_door_and_ssh_only():
     assert {str(door) for door in may_reach(SINGLE, settings)[STRANGER, "single"]} == {"tcp 80", "tcp 22"}
     accepted = re.findall(r"^ +ip saddr .* accept comment \"(.*)\"$", rules("single", SINGLE), re.MULTILINE)
     assert accepted == ["ssh", "haproxy:port"]
+
+
+def test_what_anyone_may_come_to_cannot_fill_the_table_of_connections():
+    untracked = re.compile(r"tcp [ds]port \{ ([0-9, ]+) \} notrack")
+    assert untracked.findall(rules("lb1")) == ["80", "80"]
+    assert untracked.findall(rules("data1")) == []
 
 
 def test_a_host_more_is_let_in_and_one_less_is_not():
