@@ -32,13 +32,18 @@ PYTHON = str(VENV / "bin" / "python")
 # The Debian package of each command that a suite may need.
 PACKAGES = {
     "chromium": "chromium",
+    "chronyd": "chrony",
     "git": "git",
+    "ip": "iproute2",
+    "nft": "nftables",
     "redis-server": "redis-server",
     "ruby": "ruby",
     "shellcheck": "shellcheck",
     "ssh": "openssh-client",
 }
 
+# Where commands are looked for: an administrator's too, which are not on everybody's PATH.
+PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
 
 # For tests that wait and start processes more than they calculate.
 ALL_CORES = ("--numprocesses=auto", "--dist=worksteal")
@@ -120,7 +125,9 @@ def infra_tests(report: "Report", options: argparse.Namespace, config: pathlib.P
 SUITES = {
     "lint": Suite("style, types, and the rules of this house", ("git", "ruby", "shellcheck"), lint),
     "unit": Suite("the app, and the lab's scripts: no root, no hosts", ("redis-server", "ruby"), unit),
-    "states": Suite("the states, rendered by the real Salt: no root, no hosts", ("shellcheck",), states),
+    "states": Suite(
+        "the states, rendered by the real Salt: no root, no hosts", ("chronyd", "ip", "nft", "shellcheck"), states
+    ),
     "browser": Suite("the explorer in a real browser: no root, no hosts", ("chromium", "redis-server"), browser),
     "infra": Suite("the whole stack on running hosts (of a lab, unless --ssh-config names others)", ("ssh",), infra),
 }
@@ -230,7 +237,7 @@ def install(packages: Iterable[str], reason: str) -> None:
 
 
 def install_commands(needs: Iterable[str]) -> None:
-    missing = sorted({need for need in needs if not shutil.which(need)})
+    missing = sorted({need for need in needs if not shutil.which(need, path=PATH)})
     install((PACKAGES[need] for need in missing), f"{', '.join(missing)} not found")
 
 

@@ -2,6 +2,9 @@
 base:
   '*':
     - site
+    # Before what it protects: no port is ever open to all, and doors are open by the time that other hosts come to them.
+    - firewall
+    - names
     - ntp
   'roles:data':
     - match: pillar

@@ -1,5 +1,7 @@
 """The clock: kept by chrony, and left alone where it is another's."""
 
+from typing import Any
+
 from machine import Machine
 
 
@@ -13,18 +15,20 @@ def test_chrony_runs_and_says_how_the_clock_is(host: Machine) -> None:
     assert tracking(host)["System time"]
 
 
-def test_it_asks_the_sources_of_the_settings_and_no_others(host: Machine) -> None:
+def test_it_asks_the_sources_of_the_settings_and_the_other_hosts(host: Machine, topology: dict[str, Any]) -> None:
     settings = host.settings("ntp")
     wanted = [f"pool {name}" for name in settings["pools"]] + [f"server {name}" for name in settings["servers"]]
+    others = [entry["address"] for name, entry in topology["hosts"].items() if name != host.name]
+    wanted += [f"server {address}" for address in sorted(others)]
 
     loaded = host.check("chronyd -p -f /etc/chrony/chrony.conf").splitlines()
 
     assert [line.removesuffix(" iburst") for line in loaded if line.split()[0] in ("pool", "server", "peer")] == wanted
 
 
-def test_without_any_source_it_trusts_itself_as_far_as_it_may(host: Machine) -> None:
+def test_without_any_source_it_trusts_itself_as_far_as_it_may(host: Machine, topology: dict[str, Any]) -> None:
     settings = host.settings("ntp")
-    if settings["pools"] or settings["servers"]:
+    if settings["pools"] or settings["servers"] or len(topology["hosts"]) > 1:
         return  # it has others to trust; the test above names them
     status = tracking(host)
 
@@ -42,8 +46,8 @@ def test_it_does_not_touch_a_clock_that_is_not_the_hosts_own(host: Machine) -> N
     assert ("-x" not in command) == adjusts
 
 
-def test_it_serves_nobody_unless_told_to(host: Machine) -> None:
-    if host.settings("ntp")["allow"]:
+def test_it_serves_nobody_unless_told_to(host: Machine, topology: dict[str, Any]) -> None:
+    if host.settings("ntp")["allow"] or len(topology["hosts"]) > 1:
         return
     sockets = host.check("ss --udp --listening --numeric --processes --no-header")
 

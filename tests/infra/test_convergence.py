@@ -38,6 +38,8 @@ print("finished")
 
 # Something of every formula, each with an effect that can be seen from outside of its files.
 EVERYTHING: dict[str, Any] = {
+    "firewall": {"snippets": {"input": "tcp dport 9 accept"}},
+    "names": {"more": {"interrupted.example": "192.0.2.9"}},
     "ntp": {"local_stratum": 11},
     "redis": {"maxmemory": "100mb"},
     "app": {"environment": {"FIBONACCI_MAX_PER_PAGE": 500}},
@@ -50,6 +52,8 @@ EVERYTHING: dict[str, Any] = {
 
 # What an apply of all that brings about one after the other, and where it is cut off.
 POINTS = [
+    "/etc/nftables/turnkey.nft",
+    "/usr/local/sbin/put-names",
     "/etc/chrony/chrony.conf",
     "/etc/redis/redis.conf",
     "{root}/releases/*/venv/bin/pip",
@@ -114,6 +118,8 @@ def effects(host: Machine, client: Client) -> dict[str, Any]:
     memory = dict(line.split(":", 1) for line in host.redis("INFO", "memory").splitlines() if ":" in line)
     journal = host.check("journalctl --unit=systemd-journald --grep='max [0-9.]+[KMG]' --output=cat --no-pager")
     return {
+        "walls": "tcp dport 9 " in host.check("nft list table inet turnkey"),
+        "names": host.run("getent hosts interrupted.example").stdout,
         "stratum": {key.strip(): value.strip() for key, value in tracking.items()}["Stratum"],
         "memory": memory["maxmemory"],
         "per page": client.page(1, 10**6, headers=another_site()).json["maximum"],

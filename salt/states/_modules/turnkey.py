@@ -3,6 +3,10 @@
 Every formula states its settings in ``defaults.yaml`` and their bounds in ``schema.yaml``; a site states in pillar,
 under the formula's name, only where it differs. A wrong value ends the rendering with the key's name, so that nothing
 at all has been applied yet.
+
+What a formula offers to other hosts stands in its ``defaults.yaml`` too, under ``serves``: by the setting that holds
+the port, hosts of which roles offer it (``by``) to those of which roles (``to``). Where a service listens, where its
+clients look for it, and what the firewall lets in all follow from this one line; the site has no say in it.
 """
 
 import collections
@@ -20,6 +24,7 @@ from salt.exceptions import CommandExecutionError
 LOOPBACK = "127.0.0.1"
 # libyaml's, where PyYAML has it: an apply reads some three hundred times, and spent a quarter of its time on it.
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+ANYONE = ["0.0.0.0/0", "::/0"]
 # Without one host of each nothing is served.
 NEEDED_ROLES = ("lb", "web", "data")
 
@@ -40,6 +45,7 @@ def settings(formula):
     """
     merged = _load(f"{formula}/defaults.yaml")
     by_os = merged.pop("by_os", {})
+    merged.pop("serves", None)
     for layer in (by_os.get(__grains__["osfinger"], {}), __pillar__.get(formula, {})):
         merged = _merge(merged, layer)
     faults = _faults(formula, merged, _load(f"{formula}/schema.yaml"))
@@ -60,14 +66,14 @@ def check():
 
         salt-call turnkey.check
     """
-    formulas = sorted(path.split("/")[0] for path in __salt__["cp.list_master"]() if path.endswith("/schema.yaml"))
+    formulas = _formulas()
     known = {*formulas, "roles", "topology", "withheld"}
     faults = [
         f"{key}: unknown key (known here: {', '.join(sorted(known))})"
         for key in sorted(map(str, __pillar__.keys()))
         if key not in known
     ]
-    faults += _topology_faults(__pillar__["topology"]) or _port_faults(formulas)
+    faults += _topology_faults(__pillar__["topology"]) or _port_faults(formulas) + _service_faults(formulas)
     _refuse(faults)
 
 
@@ -83,13 +89,74 @@ def servers(role, clients):
 
         salt-call turnkey.servers data clients='[web, worker]'
     """
-    hosts = __pillar__["topology"]["hosts"]
-    callers = {name for name, host in hosts.items() if set(host["roles"]) & set(clients)}
-    return {
-        name: LOOPBACK if callers <= {name} else host["address"]
-        for name, host in hosts.items()
-        if role in host["roles"]
-    }
+    return _reached([role], clients)
+
+
+def addresses(service):
+    """Return ``{host: address}`` of the hosts that offer *service*, such as ``redis:port``, as its clients reach them.
+
+    Who offers it and who its clients are is what its formula says under ``serves``; the address is as for `servers`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call turnkey.addresses redis:port
+    """
+    formula, _, key = service.partition(":")
+    facts = _load(f"{formula}/defaults.yaml").get("serves", {}).get(key)
+    if facts is None:
+        raise CommandExecutionError(f"{service} is no service: {formula}/defaults.yaml does not have it under serves")
+    return _reached(facts["by"], facts["to"])
+
+
+def openings(host=None):
+    """Return what *host* (by default this one) offers to others, and to whom: what its firewall lets in.
+
+    A list of ``{service, protocol, port, sources}``, where sources are addresses and networks. Services that no other
+    host comes to are not among them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call turnkey.openings
+    """
+    host = host or __grains__["id"]
+    known = __pillar__["topology"]["hosts"]
+    found = []
+    for formula in _formulas():
+        for key, facts in _load(f"{formula}/defaults.yaml").get("serves", {}).items():
+            offering = _hosts_with(facts["by"])
+            if host not in offering or (len(offering) == 1 and not facts.get("alone", True)):
+                continue
+            # Another formula's settings may be secret to this host: only those of its own services are asked for.
+            own = settings(formula)
+            clients = sorted(known[name]["address"] for name in _hosts_with(facts["to"]) - {host})
+            sources = ANYONE if facts["to"] == "anyone" else clients + own.get(facts.get("networks"), [])
+            if sources:
+                opening = {"service": f"{formula}:{key}", "protocol": facts["protocol"], "sources": sources}
+                found.append(opening | {"port": own.get(key)})
+    return found
+
+
+def families(networks):
+    """Return *networks* (or addresses) as nftables takes them: ``{"ip": […], "ip6": […]}``, none within another.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call turnkey.families '[10.0.0.0/8, 10.0.0.1, "::1"]'
+    """
+    parsed = set(map(ipaddress.ip_network, networks))
+    found: dict[str, list[str]] = {}
+    for version, family in ((4, "ip"), (6, "ip6")):
+        # Sorted: the order of hosts in the topology is no reason to load rules anew.
+        for network in (own := sorted(network for network in parsed if network.version == version)):
+            if not any(network != other and network[0] in other and network[-1] in other for other in own):
+                found.setdefault(family, []).append(_without_mask(network))
+    return found
 
 
 def fingerprint(formula, *facts):
@@ -108,6 +175,29 @@ def fingerprint(formula, *facts):
         hashed.update(__salt__["cp.hash_file"](f"salt://{path}")["hsum"].encode())
     hashed.update(json.dumps([settings(formula), *facts], sort_keys=True).encode())
     return hashed.hexdigest()[:16]
+
+
+def _formulas():
+    return sorted(path.split("/")[0] for path in __salt__["cp.list_master"]() if path.endswith("/schema.yaml"))
+
+
+def _hosts_with(roles):
+    """Return the hosts with one of *roles*; ``hosts`` and ``anyone`` stand for all of them."""
+    hosts = __pillar__["topology"]["hosts"]
+    return {name for name, host in hosts.items() if isinstance(roles, str) or set(host["roles"]) & set(roles)}
+
+
+def _reached(roles, clients):
+    hosts, offering, callers = __pillar__["topology"]["hosts"], _hosts_with(roles), _hosts_with(clients)
+    return {
+        name: LOOPBACK if clients != "anyone" and callers <= {name} else host["address"]
+        for name, host in hosts.items()
+        if name in offering
+    }
+
+
+def _without_mask(network):
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
 
 
 def _load(path):
@@ -202,6 +292,14 @@ def _port_faults(formulas):
     return faults
 
 
+def _service_faults(formulas):
+    faults, schema = [], _load("serves.yaml")
+    for formula in formulas:
+        serves = _load(f"{formula}/defaults.yaml").get("serves", {})
+        faults += _faults(f"{formula}:serves", serves, schema)
+    return faults
+
+
 def _faults(formula, merged, schema):
     """Say what is wrong with *merged* by *schema*, each fault with its pillar path."""
     strange = [f"{':'.join([formula, *path])}: a key must be text" for path in _strange_keys(merged)]
@@ -228,10 +326,21 @@ def _pattern(validator, pattern, instance, schema):
         yield jsonschema.ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
+def _format(validator, format, instance, schema):
+    # Python's own parser says best what is wrong with an address.
+    try:
+        if format == "network" and validator.is_type(instance, "string"):
+            ipaddress.ip_network(instance)
+        if format == "address" and validator.is_type(instance, "string"):
+            ipaddress.ip_address(instance)
+    except ValueError as error:
+        yield jsonschema.ValidationError(str(error))
+
+
 # JSON Schema takes 3.0 for an integer; Python and the daemons do not.
 Validator = jsonschema.validators.extend(
     jsonschema.Draft202012Validator,
-    validators={"pattern": _pattern},
+    validators={"pattern": _pattern, "format": _format},
     type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
     ),

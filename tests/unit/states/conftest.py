@@ -94,7 +94,16 @@ def _nothing_is_written_elsewhere():
 
 TOPOLOGIES = {"single": SINGLE, "spread": SPREAD, "cluster": CLUSTER}
 # What a site may say for all of its hosts.
-EXTRA = {"celery": {"workers": {"odd": {"queues": ["odd"], "max_tasks_per_child": 5}}}}
+EXTRA = {
+    "celery": {"workers": {"odd": {"queues": ["odd"], "max_tasks_per_child": 5}}},
+    "firewall": {
+        "ssh_networks": ["10.77.9.0/24", "192.0.2.7"],
+        "ssh_rate": 30,
+        "log_rate": 10,
+        "snippets": {"input": "# own input", "forward": "# own forward", "table": "# own table"},
+    },
+    "names": {"domain": "site.example", "service": "fibonacci", "more": {"printer.example": "192.0.2.9"}},
+}
 # Each optional part of the configuration, for the host `custom`.
 CUSTOM = {
     "app": {
@@ -103,6 +112,7 @@ CUSTOM = {
         "stream": "",
         "celery": "",
     },
+    "firewall": {"enabled": False},
     "gunicorn": {"workers": 7},
     "haproxy": {
         "ipv6": False,
@@ -117,6 +127,7 @@ CUSTOM = {
         },
     },
     "logrotate": {"defaults": {"compress": False}},
+    "names": {"hosts_file": False},
     "nginx": {
         "gzip": {"enabled": False},
         "cache": {"enabled": False},

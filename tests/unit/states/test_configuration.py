@@ -1,7 +1,10 @@
 """What the files say, where it is decided here: addresses, optional parts, the machine."""
 
 import difflib
+import os
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -103,6 +106,39 @@ def test_clock_asks_the_sources_that_pillar_names(custom):
     text = custom.text("/etc/chrony/chrony.conf")
     assert lines(text, ("pool ", "server ")) == ["pool pool.example iburst", "server clock.example iburst"]
     assert lines(text, ("allow ", "port ", "local ")) == ["allow 10.77.1.0/24"]
+
+
+CHRONY = "/etc/chrony/chrony.conf"
+# The other hosts of the cluster, as data1 sees them.
+OTHERS = ["10.77.2.11", "10.77.2.12", "10.77.2.21", "10.77.2.22", "10.77.2.32", "10.77.2.33", "10.77.2.40"]
+
+
+def test_clocks_of_one_topology_ask_each_other(hosts, osfinger):
+    text = hosts(osfinger, "cluster-data1").text(CHRONY)
+    assert lines(text, ("pool ", "server ")) == [f"server {address} iburst" for address in OTHERS]
+    assert lines(text, ("allow ", "port ")) == [f"allow {address}" for address in OTHERS]
+
+
+def test_monitor_is_followed_while_no_better_clock_is_in_reach(hosts, osfinger):
+    """A lower stratum is nearer to the truth; those who are alike agree on one of them ("orphan")."""
+    assert lines(hosts(osfinger, "cluster-monitor").text(CHRONY), "local ") == ["local stratum 10 orphan"]
+    assert lines(hosts(osfinger, "cluster-data1").text(CHRONY), "local ") == ["local stratum 12 orphan"]
+    assert lines(hosts(osfinger, "web1").text(CHRONY), "local ") == ["local stratum 12 orphan"]
+
+
+def test_single_host_serves_no_time(single):
+    text = single.text(CHRONY)
+    assert lines(text, ("pool ", "server ", "allow ", "port ")) == ["port 0"]
+    assert lines(text, "local ") == ["local stratum 10 orphan"]
+
+
+def test_chrony_takes_every_configuration(host, tmp_path):
+    file = tmp_path / "chrony.conf"
+    file.write_text(host.text(CHRONY))
+    path = f"{os.environ['PATH']}:/usr/sbin"
+    command = [shutil.which("chronyd", path=path) or "chronyd", "-p", "-f", file]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_workers_follow_the_cores_or_pillar(single, custom):

@@ -6,7 +6,7 @@ import subprocess
 
 from rendering import SECRET
 
-EVERYWHERE = {"ntp", "logrotate"}
+EVERYWHERE = {"firewall", "names", "ntp", "logrotate"}
 BY_ROLE = {
     "lb": {"haproxy"},
     "web": {"app", "gunicorn", "nginx"},

@@ -139,6 +139,8 @@ def test_every_default_is_a_setting_of_the_schema(formula):
 
     defaults = read(STATES / formula / "defaults.yaml")
     by_os = defaults.pop("by_os", {})
+    # What it serves is no setting.
+    defaults.pop("serves", None)
     assert set(by_os) <= set(OSES)
     known = {path for path, _ in walk(schema_of(formula))}
     for path in {*keys(defaults), *(path for values in by_os.values() for path in keys(values))}:

@@ -1,0 +1,124 @@
+"""Walls: from every host to every host and from outside, only what the topology needs is open."""
+
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from machine import Machine
+from tests.reach import STRANGER, Door, doors, may_reach
+
+# Knock at doors; nobody listening (refused) is open too, as far as walls go.
+KNOCK = """
+import errno, json, socket, sys
+found = {}
+for address, port in json.loads(sys.argv[1]):
+    try:
+        socket.create_connection((address, port), timeout=5).close()
+        outcome = "open"
+    except ConnectionRefusedError:
+        outcome = "open"
+    except OSError as error:
+        outcome = "closed"
+    found[f"{address} {port}"] = outcome
+print(json.dumps(found))
+"""
+CLOSED_TO_ALL = 9999
+
+
+@pytest.fixture(scope="module")
+def settings_of(machines: dict[str, Machine]) -> Callable[[str], dict[str, Any]]:
+    """The settings of a formula, from a host that is told all of them."""
+
+    def settings_of(formula: str) -> dict[str, Any]:
+        for machine in machines.values():
+            if machine.run("salt-call --local --retcode-passthrough turnkey.settings %s", formula).rc == 0:
+                return machine.settings(formula)
+        raise AssertionError(f"no host has the settings of {formula}")
+
+    return settings_of
+
+
+def tcp(found: set[Door]) -> set[int]:
+    return {door.port for door in found if door.protocol == "tcp" and door.port is not None}
+
+
+def test_every_host_reaches_what_the_topology_says_and_nothing_else(
+    machines: dict[str, Machine], topology: dict[str, Any], settings_of: Callable[[str], dict[str, Any]]
+) -> None:
+    reach = may_reach(topology, settings_of)
+    asked = {*tcp(set(doors(settings_of))), CLOSED_TO_ALL}
+    for source, machine in machines.items():
+        knocks = [
+            (host["address"], port) for name, host in topology["hosts"].items() if name != source for port in asked
+        ]
+        told = json.loads(machine.python(KNOCK, json.dumps(knocks)))
+        assert told == {
+            f"{host['address']} {port}": "open" if port in tcp(reach[source, name]) else "closed"
+            for name, host in topology["hosts"].items()
+            if name != source
+            for port in asked
+        }, source
+
+
+def test_strangers_reach_the_door_and_ssh_only(
+    host: Machine, topology: dict[str, Any], settings_of: Callable[[str], dict[str, Any]]
+) -> None:
+    """This machine is one: the topology does not know it."""
+    found = set()
+    asked = {*tcp(set(doors(settings_of))), CLOSED_TO_ALL}
+    for port in asked:
+        try:
+            socket.create_connection((host.address, port), timeout=5).close()
+            found.add(port)
+        except ConnectionRefusedError:
+            found.add(port)
+        except OSError:
+            pass
+    assert found == tcp(may_reach(topology, settings_of)[STRANGER, host.name])
+
+
+def test_rules_are_loaded_and_stay_after_a_boot(host: Machine) -> None:
+    assert host.show("firewall.service", "ActiveState") == "active"
+    assert host.show("firewall.service", "UnitFileState") == "enabled"
+    assert "policy drop" in host.check("nft list chain inet turnkey input")
+    assert "policy drop" in host.check("nft list chain inet turnkey forward")
+
+
+@pytest.mark.disruptive
+def test_rules_that_somebody_flushed_are_back_with_the_next_apply(host: Machine) -> None:
+    host.check("nft delete table inet turnkey")
+    applied = host.apply()
+    assert applied.ok, applied.message
+    assert applied.changed == {"firewall.service": {"firewall.service": "reload"}}
+    assert host.apply().changed == {}
+
+
+@pytest.mark.disruptive
+def test_rules_that_nft_refuses_change_nothing(host: Machine) -> None:
+    before = host.check("nft --stateless list table inet turnkey")
+    with host.applied({"firewall": {"snippets": {"input": "tcp dport eighty accept"}}}) as applied:
+        assert "/etc/nftables/turnkey.nft" in applied.failed
+        assert "eighty" in applied.message
+        assert host.check("nft --stateless list table inet turnkey") == before
+
+
+@pytest.mark.disruptive
+def test_a_port_of_ssh_where_nobody_listens_changes_nothing(host: Machine) -> None:
+    with host.applied({"firewall": {"ssh_port": 2222}}) as applied:
+        assert "firewall:ssh_port: nothing listens on 2222 here" in applied.message
+        assert "tcp dport 22 " in host.check("nft list table inet turnkey")
+
+
+def test_names_of_the_topology_are_known(host: Machine, topology: dict[str, Any]) -> None:
+    settings = host.settings("names")
+    if not settings["hosts_file"]:
+        return  # the site's DNS has them
+    domain = settings["domain"] or f"{topology['name']}.internal"
+    for name, entry in topology["hosts"].items():
+        assert host.check("getent ahosts %s", f"{name}.{domain}").split()[0] == entry["address"]
+    door = topology.get("virtual_address") or next(
+        entry["address"] for entry in topology["hosts"].values() if "lb" in entry["roles"]
+    )
+    assert host.check("getent ahosts %s", f"{settings['service']}.{domain}").split()[0] == door
