@@ -33,9 +33,12 @@ PYTHON = str(VENV / "bin" / "python")
 PACKAGES = {
     "chromium": "chromium",
     "git": "git",
+    "haproxy": "haproxy",
+    "keepalived": "keepalived",
     "redis-server": "redis-server",
     "ruby": "ruby",
     "shellcheck": "shellcheck",
+    "socat": "socat",
     "ssh": "openssh-client",
 }
 
@@ -120,7 +123,11 @@ def infra_tests(report: "Report", options: argparse.Namespace, config: pathlib.P
 SUITES = {
     "lint": Suite("style, types, and the rules of this house", ("git", "ruby", "shellcheck"), lint),
     "unit": Suite("the app: no root, no hosts", ("redis-server",), unit),
-    "states": Suite("the states, rendered by the real Salt: no root, no hosts", ("shellcheck",), states),
+    "states": Suite(
+        "the states, rendered by the real Salt: no root, no hosts",
+        ("haproxy", "keepalived", "shellcheck", "socat"),
+        states,
+    ),
     "browser": Suite("the explorer in a real browser: no root, no hosts", ("chromium", "redis-server"), browser),
     "infra": Suite("the whole stack on running hosts (of a lab, unless --ssh-config names others)", ("ssh",), infra),
 }
@@ -179,7 +186,9 @@ def install(packages: Iterable[str], reason: str) -> None:
 
 
 def install_commands(needs: Iterable[str]) -> None:
-    missing = [need for need in needs if not shutil.which(need)]
+    # Those of administrators are not on everybody's path.
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    missing = [need for need in needs if not shutil.which(need, path=path)]
     install((PACKAGES[need] for need in missing), f"{', '.join(missing)} not found")
 
 

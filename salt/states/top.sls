@@ -19,6 +19,10 @@ base:
   'roles:lb':
     - match: pillar
     - haproxy
+  # The address that clients come to, where it is not a host's own.
+  'I@roles:lb and I@topology:virtual_address:*':
+    - match: compound
+    - keepalived
   # Last, as log files belong to users that the formulas above bring.
   '.*':
     - match: pcre

@@ -10,7 +10,7 @@ import tempfile
 
 import pytest
 
-from rendering import OSES, SINGLE, SPREAD, render
+from rendering import CLUSTER, OSES, SINGLE, SPREAD, render
 
 TEMPORARY = [os.path.realpath(tempfile.gettempdir())]
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -86,6 +86,7 @@ def _nothing_is_written_elsewhere():
 
 
 TOPOLOGIES = {"single": SINGLE, "spread": SPREAD}
+GROWN = {**CLUSTER, "hosts": {**CLUSTER["hosts"], "web3": {"address": "10.77.2.23", "roles": ["web", "worker"]}}}
 # What a site may say for all of its hosts.
 EXTRA = {"celery": {"workers": {"odd": {"queues": ["odd"], "max_tasks_per_child": 5}}}}
 # Each optional part of the configuration, for the host `custom`.
@@ -126,6 +127,9 @@ def orders():
         for topology in TOPOLOGIES.values():
             for name in topology["hosts"]:
                 yield (osfinger, name), (name, osfinger, topology, EXTRA if topology is SPREAD else None)
+        for name in ("lb1", "lb2"):
+            yield (osfinger, f"cluster-{name}"), (name, osfinger, CLUSTER)
+        yield (osfinger, "grown-lb1"), ("lb1", osfinger, GROWN)
         yield (osfinger, "custom"), ("single", osfinger, SINGLE, CUSTOM, {"virtual": "physical", "num_cpus": 8})
 
 

@@ -29,7 +29,10 @@ SPREAD = {
         "worker": {"address": "10.77.9.14", "roles": ["worker"]},
     },
 }
-SINGLE = yaml.safe_load((ROOT / "salt" / "pillar" / "topology" / "single.sls").read_text())["topology"]
+SINGLE, CLUSTER = (
+    yaml.safe_load((ROOT / "salt" / "pillar" / "topology" / f"{name}.sls").read_text())["topology"]
+    for name in ("single", "cluster")
+)
 
 
 def grains(name, osfinger, **more):
@@ -84,6 +87,7 @@ class Host:
     name: str
     osfinger: str
     roles: list[str]
+    topology: dict
     chunks: list[dict]  # one dictionary for each state, in the order in which they would be applied
     texts: dict[str, str]  # what would be in the managed files, by path
     settings: dict[str, dict]  # by formula
@@ -113,7 +117,8 @@ def render(name, osfinger, topology=SINGLE, site=None, more_grains=None):
     """
     folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{osfinger}-{name}-"))
     options = salt.config.apply_minion_config(minion(folder, name, topology, site))
-    options["grains"] = grains(name, osfinger, **(more_grains or {}))
+    interfaces = {"lo": ["127.0.0.1"], "eth0": ["192.0.2.10"], "eth1": [topology["hosts"][name]["address"]]}
+    options["grains"] = grains(name, osfinger, ip_interfaces=interfaces, **(more_grains or {}))
     high = salt.state.HighState(options)
     chunks = high.compile_low_chunks()
     if wrong := [chunk for chunk in chunks if not isinstance(chunk, dict)]:
@@ -125,6 +130,7 @@ def render(name, osfinger, topology=SINGLE, site=None, more_grains=None):
         name,
         osfinger,
         topology["hosts"][name]["roles"],
+        topology,
         chunks,
         {chunk["name"]: text_of(chunk, functions) for chunk in chunks if is_managed_file(chunk)},
         {formula: functions["turnkey.settings"](formula) for formula in FORMULAS},
