@@ -3,6 +3,8 @@
 Run as a process of its own, so that it can die like one.
 """
 
+import base64
+import hashlib
 import http.server
 import sys
 import time
@@ -26,8 +28,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def echo(self):
         """What follows the upgrade is no websocket, but as long-lived: lines come back as they are."""
-        self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-        self.wfile.write(self.own + b"\n")
+        key = f"{self.headers['Sec-WebSocket-Key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()
+        accepted = base64.b64encode(hashlib.sha1(key, usedforsecurity=False).digest())
+        self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
+        self.wfile.write(b"Sec-WebSocket-Accept: %s\r\n\r\n%s\n" % (accepted, self.own))
         for line in self.rfile:
             self.wfile.write(line)
         self.close_connection = True
