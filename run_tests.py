@@ -34,11 +34,14 @@ PACKAGES = {
     "chromium": "chromium",
     "chronyd": "chrony",
     "git": "git",
+    "haproxy": "haproxy",
     "ip": "iproute2",
+    "keepalived": "keepalived",
     "nft": "nftables",
     "redis-server": "redis-server",
     "ruby": "ruby",
     "shellcheck": "shellcheck",
+    "socat": "socat",
     "ssh": "openssh-client",
 }
 
@@ -126,7 +129,9 @@ SUITES = {
     "lint": Suite("style, types, and the rules of this house", ("git", "ruby", "shellcheck"), lint),
     "unit": Suite("the app, and the lab's scripts: no root, no hosts", ("redis-server", "ruby"), unit),
     "states": Suite(
-        "the states, rendered by the real Salt: no root, no hosts", ("chronyd", "ip", "nft", "shellcheck"), states
+        "the states, rendered by the real Salt: no root, no hosts",
+        ("chronyd", "haproxy", "ip", "keepalived", "nft", "shellcheck", "socat"),
+        states,
     ),
     "browser": Suite("the explorer in a real browser: no root, no hosts", ("chromium", "redis-server"), browser),
     "infra": Suite("the whole stack on running hosts (of a lab, unless --ssh-config names others)", ("ssh",), infra),

@@ -8,6 +8,7 @@ app:
   celery: web.worker:app
   health: /readyz
   costly: [/api/v1/fibonacci]
+  pages: [/api/v1/jobs]
   internal: [/healthz, /readyz]
   websockets: [/api/v1/stream]
   arguments: [page, per_page]

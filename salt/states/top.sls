@@ -22,6 +22,10 @@ base:
   'roles:lb':
     - match: pillar
     - haproxy
+  # The address that clients come to, where it is not a host's own.
+  'I@roles:lb and I@topology:virtual_address:*':
+    - match: compound
+    - keepalived
   'roles:monitor':
     - match: pillar
     - salt_master

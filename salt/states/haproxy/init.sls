@@ -1,4 +1,6 @@
-# The door: every request comes in here and goes to a web host that says it is ready.
+# The door: every request comes in here and goes to a web host that says it is ready. A host is taken out by hand with
+#   echo 'set server web/web1 state drain' | socat - /run/haproxy/admin.sock      (put back: state ready)
+# on each load balancer; what it is doing it may end.
 {% from 'haproxy/map.jinja' import haproxy, fingerprint with context %}
 
 haproxy:
@@ -11,6 +13,12 @@ haproxy:
     - template: jinja
     - mode: "0644"
     - check_cmd: haproxy -c -f
+
+/usr/local/sbin/save-server-states:
+  file.managed:
+    - source: salt://haproxy/files/save-server-states.jinja
+    - template: jinja
+    - mode: "0755"
 
 /etc/systemd/system/haproxy.service.d/turnkey.conf:
   file.managed:

@@ -93,6 +93,7 @@ def _nothing_is_written_elsewhere():
 
 
 TOPOLOGIES = {"single": SINGLE, "spread": SPREAD, "cluster": CLUSTER}
+GROWN = {**CLUSTER, "hosts": {**CLUSTER["hosts"], "web3": {"address": "10.77.2.23", "roles": ["web", "worker"]}}}
 # What a site may say for all of its hosts.
 EXTRA = {
     "celery": {"workers": {"odd": {"queues": ["odd"], "max_tasks_per_child": 5}}},
@@ -145,6 +146,7 @@ def orders():
             prefix = "cluster-" if topology is CLUSTER else ""
             for name in topology["hosts"]:
                 yield (osfinger, prefix + name), (name, osfinger, topology, EXTRA if topology is SPREAD else None)
+        yield (osfinger, "grown-lb1"), ("lb1", osfinger, GROWN)
         yield (osfinger, "custom"), ("single", osfinger, SINGLE, CUSTOM, {"virtual": "physical", "num_cpus": 8})
 
 

@@ -89,6 +89,7 @@ class Host:
     osfinger: str
     roles: list[str]
     has_master: bool
+    topology: dict
     chunks: list[dict]  # one dictionary for each state, in the order in which they would be applied
     texts: dict[str, str]  # what would be in the managed files, by path
     settings: dict[str, dict]  # by formula
@@ -118,7 +119,8 @@ def render(name, osfinger, topology=SINGLE, site=None, more_grains=None):
     """
     folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{osfinger}-{name}-"))
     options = salt.config.apply_minion_config(minion(folder, name, topology, site))
-    options["grains"] = grains(name, osfinger, **(more_grains or {}))
+    interfaces = {"lo": ["127.0.0.1"], "eth0": ["192.0.2.10"], "eth1": [topology["hosts"][name]["address"]]}
+    options["grains"] = grains(name, osfinger, ip_interfaces=interfaces, **(more_grains or {}))
     high = salt.state.HighState(options)
     chunks = high.compile_low_chunks()
     if wrong := [chunk for chunk in chunks if not isinstance(chunk, dict)]:
@@ -131,6 +133,7 @@ def render(name, osfinger, topology=SINGLE, site=None, more_grains=None):
         osfinger,
         topology["hosts"][name]["roles"],
         any("monitor" in host["roles"] for host in topology["hosts"].values()),
+        topology,
         chunks,
         {chunk["name"]: text_of(chunk, functions) for chunk in chunks if is_managed_file(chunk)},
         {formula: functions["turnkey.settings"](formula) for formula in FORMULAS},

@@ -52,8 +52,12 @@ def test_hosts_that_others_need_listen_on_their_address(hosts, osfinger):
 
 def test_load_balancer_knows_all_web_hosts(hosts, osfinger):
     servers = ["server web1 10.77.9.11:8080", "server web2 10.77.9.12:8080"]
+    of_pages = [
+        "server web1 10.77.9.11:8080 id 416167 track web/web1",
+        "server web2 10.77.9.12:8080 id 83667 track web/web2",
+    ]
     of_websockets = ["server web1 10.77.9.11:8080 track web/web1", "server web2 10.77.9.12:8080 track web/web2"]
-    assert lines(hosts(osfinger, "door").text(HAPROXY), "server ") == servers + of_websockets
+    assert lines(hosts(osfinger, "door").text(HAPROXY), "server ") == servers + of_pages + of_websockets
 
 
 def test_web_hosts_know_where_redis_is(hosts, osfinger):

@@ -20,7 +20,8 @@ FOUND = {"/etc/salt/minion", "/etc/salt/minion.d/trust.conf", "/opt/salt/.instal
 
 def test_roles_decide_what_a_host_gets(host):
     of_a_master = {"salt_minion"} if host.has_master else set()
-    assert host.formulas == EVERYWHERE.union(of_a_master, *(BY_ROLE[role] for role in host.roles))
+    moving = {"keepalived"} if "lb" in host.roles and "virtual_address" in host.topology else set()
+    assert host.formulas == EVERYWHERE.union(of_a_master, moving, *(BY_ROLE[role] for role in host.roles))
 
 
 def test_every_state_function_exists_in_the_pinned_salt(host):
