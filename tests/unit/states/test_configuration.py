@@ -220,10 +220,17 @@ def test_workers_are_those_of_pillar_and_no_other(hosts, osfinger):
     assert units(custom) == kept(custom) == set()
 
 
-def test_long_work_gives_way_to_pages(single):
-    unit = single.text("/etc/systemd/system/celery@.service")
-    assert lines(unit, ("Nice=", "CPUWeight=", "OOMScoreAdjust=")) == ["Nice=10", "CPUWeight=20", "OOMScoreAdjust=500"]
-    assert "CPUWeight" not in single.text("/etc/systemd/system/gunicorn.service")
+@pytest.mark.parametrize(
+    ("unit", "share"),
+    [
+        ("gunicorn.service", ["Nice=0", "CPUWeight=100"]),
+        ("gunicorn-stream.service", ["Nice=5", "CPUWeight=50"]),
+        ("celery@.service", ["Nice=10", "CPUWeight=20", "OOMScoreAdjust=500"]),
+    ],
+)
+def test_streams_and_long_work_give_way_to_pages(single, unit, share):
+    text = single.text(f"/etc/systemd/system/{unit}")
+    assert lines(text, ("Nice=", "CPUWeight=", "OOMScoreAdjust=")) == share
 
 
 def test_worker_runs_in_the_sandbox_of_the_app(single):
