@@ -113,7 +113,7 @@ import sys
 import yaml
 
 # Each secret of a site, by its pillar path; generated once, never defaulted.
-SECRETS = ["redis:password"]
+SECRETS = ["redis:password", "redis:replication_password", "sentinel:password"]
 
 repository, config_file, topology, host, *extra_pillar = sys.argv[1:]
 repository, config_file = pathlib.Path(repository), pathlib.Path(config_file)

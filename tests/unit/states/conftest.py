@@ -10,7 +10,7 @@ import tempfile
 
 import pytest
 
-from rendering import OSES, SINGLE, SPREAD, render
+from rendering import CLUSTER, OSES, SINGLE, SPREAD, render
 
 TEMPORARY = [os.path.realpath(tempfile.gettempdir())]
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -126,6 +126,8 @@ def orders():
         for topology in TOPOLOGIES.values():
             for name in topology["hosts"]:
                 yield (osfinger, name), (name, osfinger, topology, EXTRA if topology is SPREAD else None)
+        for name in ("web1", "data1", "data2", "data3"):
+            yield (osfinger, f"cluster-{name}"), (name, osfinger, CLUSTER)
         yield (osfinger, "custom"), ("single", osfinger, SINGLE, CUSTOM, {"virtual": "physical", "num_cpus": 8})
 
 

@@ -16,6 +16,10 @@ STATES = ROOT / "salt" / "states"
 FORMULAS = sorted(path.parent.name for path in STATES.glob("*/init.sls"))
 OSES = ("Debian-12", "Debian-13")
 SECRET = "never-a-password-but-for-tests"  # noqa: S105
+SECRETS = {
+    "redis": {"password": SECRET, "replication_password": f"{SECRET}-of-replicas"},
+    "sentinel": {"password": f"{SECRET}-of-sentinels"},
+}
 
 # Each role on hosts of its own, so that addresses are really used.
 SPREAD = {
@@ -29,7 +33,10 @@ SPREAD = {
         "worker": {"address": "10.77.9.14", "roles": ["worker"]},
     },
 }
-SINGLE = yaml.safe_load((ROOT / "salt" / "pillar" / "topology" / "single.sls").read_text())["topology"]
+SINGLE, CLUSTER = (
+    yaml.safe_load((ROOT / "salt" / "pillar" / "topology" / f"{name}.sls").read_text())["topology"]
+    for name in ("single", "cluster")
+)
 
 
 def grains(name, osfinger, **more):
@@ -55,7 +62,7 @@ def minion(folder, name, topology=SINGLE, site=None, extra=("lab",)):
     """The minion's configuration, with the keys that salt/bootstrap.sh writes, and its pillar, all in *folder*."""
     pillar = folder / "pillar"
     shutil.copytree(ROOT / "salt" / "pillar", pillar, ignore=shutil.ignore_patterns("secrets.sls", "site.sls"))
-    (pillar / "secrets.sls").write_text(yaml.safe_dump({"redis": {"password": SECRET}}))
+    (pillar / "secrets.sls").write_text(yaml.safe_dump(SECRETS))
     (pillar / "topology" / f"{topology['name']}.sls").write_text(yaml.safe_dump({"topology": topology}))
     if site:
         (pillar / "site.sls").write_text(yaml.safe_dump(site))
