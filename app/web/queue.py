@@ -1,9 +1,7 @@
 """The queue in Redis, by Celery: how a worker is told of a job."""
 
 import logging
-import socket
 import ssl
-from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import redis
@@ -20,18 +18,8 @@ logger = logging.getLogger(__name__)
 KEY_PREFIX = "fibonacci:celery:"
 TASK = "calculate"
 
-# For a worker, which waits for messages: a primary that is cut off does not hang up, so its silence has to do.
-PATIENT: dict[str, Any] = {
-    "socket_timeout": 5.0,
-    "socket_connect_timeout": 5.0,
-    "socket_keepalive": True,
-    "socket_keepalive_options": {
-        socket.TCP_KEEPIDLE: 5,
-        socket.TCP_KEEPINTVL: 2,
-        socket.TCP_KEEPCNT: 3,
-        socket.TCP_USER_TIMEOUT: 10_000,
-    },
-}
+# Of a worker, in seconds: longer than for a request, as it has nothing better to do.
+WORKER_TIMEOUT = 2.0
 
 # What the keys of Celery's transport are; all others are bindings or queues.
 KINDS = {"unacked": b"hash", "unacked_index": b"zset", "unacked_mutex": b"string"}
@@ -70,8 +58,13 @@ def make(settings: Settings) -> Celery:
         worker_send_task_events=False,
     )
     if watched:
-        asking = sentinels.asking(watched, settings.redis_timeout)
-        app.conf.broker_transport_options |= {"master_name": watched.name, "sentinel_kwargs": asking, **PATIENT}
+        app.conf.broker_transport = "web.transport:Transport"
+        app.conf.broker_transport_options |= {
+            "master_name": watched.name,
+            "sentinel_kwargs": sentinels.asking(watched, settings.redis_timeout),
+            "socket_timeout": WORKER_TIMEOUT,
+            "socket_connect_timeout": WORKER_TIMEOUT,
+        }
         if watched.tls:
             options = {name: value for name, value in watched.tls.items() if name != "ssl"}
             app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED, **options}

@@ -88,6 +88,14 @@ def _nothing_is_written_elsewhere():
 TOPOLOGIES = {"single": SINGLE, "spread": SPREAD}
 # What a site may say for all of its hosts.
 EXTRA = {"celery": {"workers": {"odd": {"queues": ["odd"], "max_tasks_per_child": 5}}}}
+# Three hosts that do everything.
+ENCRYPTED = {
+    "name": "encrypted",
+    "network": "10.77.8.0/24",
+    "hosts": {
+        f"data{number}": {"address": f"10.77.8.{number}", "roles": ["web", "worker", "data"]} for number in (1, 2, 3)
+    },
+}
 # Each optional part of the configuration, for the host `custom`.
 CUSTOM = {
     "app": {
@@ -128,6 +136,7 @@ def orders():
                 yield (osfinger, name), (name, osfinger, topology, EXTRA if topology is SPREAD else None)
         for name in ("web1", "data1", "data2", "data3"):
             yield (osfinger, f"cluster-{name}"), (name, osfinger, CLUSTER)
+        yield (osfinger, "encrypted"), ("data1", osfinger, ENCRYPTED, {"redis": {"tls": {"enabled": True}}})
         yield (osfinger, "custom"), ("single", osfinger, SINGLE, CUSTOM, {"virtual": "physical", "num_cpus": 8})
 
 
