@@ -147,6 +147,14 @@ class RedisCluster:
         for name in [f"{kind}{number}" for kind in ("redis", "sentinel") for number in NUMBERS]:
             if name not in self.processes:
                 self.start(name)
+        until(lambda: self.primary() >= 0)
+        primary = self.primary()
+        for number in NUMBERS:
+            until(lambda number=number: self.answers(number))
+            if number != primary and self.info(number)["role"] == "master":
+                # Sentinel would say so, in ten seconds.
+                with self.client(number) as client:
+                    client.replicaof("127.0.0.1", self.ports[primary])
         return self.settled()
 
     def failed_over(self, before: int) -> int:
