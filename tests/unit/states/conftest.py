@@ -88,12 +88,14 @@ def _nothing_is_written_elsewhere():
 TOPOLOGIES = {"single": SINGLE, "spread": SPREAD}
 # What a site may say for all of its hosts.
 EXTRA = {"celery": {"workers": {"odd": {"queues": ["odd"], "max_tasks_per_child": 5}}}}
-# Three hosts that do everything.
+# A host of a cluster that is all in one.
 ENCRYPTED = {
     "name": "encrypted",
     "network": "10.77.8.0/24",
     "hosts": {
-        f"data{number}": {"address": f"10.77.8.{number}", "roles": ["web", "worker", "data"]} for number in (1, 2, 3)
+        "data1": {"address": "10.77.8.1", "roles": ["lb", "web", "worker", "data"]},
+        "data2": {"address": "10.77.8.2", "roles": ["data"]},
+        "data3": {"address": "10.77.8.3", "roles": ["data"]},
     },
 }
 # Each optional part of the configuration, for the host `custom`.
