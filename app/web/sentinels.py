@@ -98,8 +98,13 @@ class Sentinels(Sentinel):
         rested = [number for number, at in self._asked_again_at.items() if at <= now]
         # All have failed a moment ago: one is enough to see whether they still do.
         for number in rested or [min(self._asked_again_at, key=lambda number: self._asked_again_at[number])]:
+            ask = self._asked[number].execute_command
             try:
-                state = self._asked[number].execute_command("SENTINEL MASTER", service_name)
+                state = ask("SENTINEL MASTER", service_name)
+                if state["is_master"] and not state["is_sdown"] and not state["is_odown"]:
+                    return state["ip"], state["port"]
+                # In a failover there is a new one already, which it tells of here alone.
+                promoted = ask("SENTINEL GET-MASTER-ADDR-BY-NAME", service_name)
             except ResponseError as error:
                 # One that is new has not heard of that name yet.
                 self._tell(number, error)
@@ -108,9 +113,8 @@ class Sentinels(Sentinel):
                 self._asked_again_at[number] = time.monotonic() + self._pause
                 self._tell(number, error)
                 continue
-            # One that has seen it die has not agreed with the others yet on who is next.
-            if state["is_master"] and not state["is_sdown"] and not state["is_odown"]:
-                return state["ip"], state["port"]
+            if promoted and (address := (promoted[0].decode(), promoted[1])) != (state["ip"], state["port"]):
+                return address
         raise MasterNotFoundError
 
     def _tell(self, number: int, error: RedisError) -> None:

@@ -58,6 +58,7 @@ class DataHost:
             "/usr/local/sbin": "sbin",
         }.items():
             text = re.sub(rf"(?<![\w.]){path}\b", str(self._folder / part), text)
+        text = text.replace("/usr/bin/redis-server", shutil.which("redis-server"))
         return text.replace("/usr/bin/redis-sentinel", str(self._folder / "sbin" / "redis-sentinel"))
 
     def place(self, path):
