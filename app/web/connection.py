@@ -10,6 +10,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from web import sentinels
 from web.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -22,13 +23,22 @@ PROBE_KEY = "fibonacci:probe"
 
 def connect(settings: Settings) -> "redis.Redis":
     """Return a client of the Redis that *settings* name; it connects when first used."""
+    url = str(settings.redis_url)
     # One attempt: to calculate is better than to wait for a second.
-    return redis.Redis.from_url(
-        str(settings.redis_url),
-        socket_timeout=settings.redis_timeout,
-        socket_connect_timeout=settings.redis_timeout,
-        retry=Retry(NoBackoff(), 0),
+    attempt = {
+        "socket_timeout": settings.redis_timeout,
+        "socket_connect_timeout": settings.redis_timeout,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if not sentinels.is_watched(url):
+        return redis.Redis.from_url(url, **attempt)
+    # Each new connection asks a Sentinel who is primary; a primary that is one no more hangs up, or says so.
+    watched = sentinels.parse(url)
+    finder: Any = sentinels.Sentinels(watched, settings.redis_timeout, settings.redis_pause)
+    client: redis.Redis = finder.master_for(
+        watched.name, db=watched.database, **watched.credentials, **watched.tls, **attempt
     )
+    return client
 
 
 class Memory:

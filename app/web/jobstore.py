@@ -16,9 +16,9 @@ from typing import Any
 
 import redis
 
-from web import chunks
+from web import chunks, sentinels
 from web.compression import Deflated
-from web.connection import connect, is_wrong_type, reason
+from web.connection import PROBE_KEY, connect, is_wrong_type, reason
 from web.settings import Settings
 from web.store import decode, encode
 
@@ -92,6 +92,7 @@ class Jobs:
         self._tell = tell
         self._redis = connect(settings)
         self._script = self._redis.register_script(SCRIPT)
+        self._has_replicas = sentinels.is_watched(str(settings.redis_url))
 
     def queue_for(self, start: int, count: int) -> str:
         """Return the queue for a range: "short" if it takes seconds at the most."""
@@ -101,11 +102,12 @@ class Jobs:
     def submit(self, start: int, count: int) -> Job:
         """Return the job for F(start) … F(start + count - 1), new unless it was there. Raises BacklogFullError.
 
-        One that failed or was cancelled, or whose result is gone, begins anew.
+        One that failed or was cancelled, or whose result is gone, begins anew. Where Redis has replicas, one of them
+        has the job too before this returns: it outlives the primary.
         """
         id, queue = job_id(start, count), self.queue_for(start, count)
         arguments = (id, start, count, queue, PRIORITIES[queue], self._settings.job_backlog)
-        state, is_new = self._run("submit", *arguments)
+        state, is_new = (self._run_on_two if self._has_replicas else self._run)("submit", *arguments)
         if state == b"full":
             raise BacklogFullError
         if is_new:
@@ -242,6 +244,21 @@ class Jobs:
     def _run(self, step: str, *arguments: str | int | float | bytes) -> Any:
         with _available():
             return self._script([PREFIX], [step, *arguments])
+
+    def _run_on_two(self, step: str, *arguments: str | int | float | bytes) -> Any:
+        """As `_run`, but raise UnavailableError unless a replica has what was done."""
+        with _available():
+            pipeline = self._redis.pipeline(transaction=False)
+            self._script([PREFIX], [step, *arguments], client=pipeline)
+            # WAIT is for what its connection wrote last: a write of now comes after all that others wrote, so that
+            # this holds too where the step has found the job there already.
+            pipeline.set(PROBE_KEY, b"", ex=60)
+            # Before the patience with Redis itself ends.
+            pipeline.wait(1, int(self._settings.redis_timeout * 800))
+            answer, _, replicas = pipeline.execute()
+        if not replicas:
+            raise UnavailableError("no replica has it")
+        return answer
 
     def _mended(self, look: Callable[[], Any], ids: Sequence[bytes] = ()) -> Any:
         """Return what *look* finds, where need be after what has a name of ours, or of jobs *ids*, and is none."""

@@ -1,13 +1,15 @@
 """The queue in Redis, by Celery: how a worker is told of a job."""
 
 import logging
-from urllib.parse import parse_qsl, urlencode, urlsplit
+import ssl
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import redis
 from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
+from web import sentinels
 from web.jobstore import LONG, PRIORITIES
 from web.settings import Settings
 
@@ -16,13 +18,19 @@ logger = logging.getLogger(__name__)
 KEY_PREFIX = "fibonacci:celery:"
 TASK = "calculate"
 
+# Of a worker, in seconds: longer than for a request, as it has nothing better to do.
+WORKER_TIMEOUT = 2.0
+
 # What the keys of Celery's transport are; all others are bindings or queues.
 KINDS = {"unacked": b"hash", "unacked_index": b"zset", "unacked_mutex": b"string"}
 
 
 def make(settings: Settings) -> Celery:
     """Return the Celery application, without tasks: what both ends of the queue agree on."""
-    app = Celery("fibonacci", broker=_broker(str(settings.redis_url)), set_as_current=False)
+    url = str(settings.redis_url)
+    watched = sentinels.parse(url) if sentinels.is_watched(url) else None
+    broker = _watched_broker(watched) if watched else _broker(url)
+    app = Celery("fibonacci", broker=broker, set_as_current=False)
     app.conf.update(
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -49,7 +57,26 @@ def make(settings: Settings) -> Celery:
         worker_enable_remote_control=False,
         worker_send_task_events=False,
     )
+    if watched:
+        app.conf.broker_transport = "web.transport:Transport"
+        app.conf.broker_transport_options |= {
+            "master_name": watched.name,
+            "sentinel_kwargs": sentinels.asking(watched, settings.redis_timeout),
+            "socket_timeout": WORKER_TIMEOUT,
+            "socket_connect_timeout": WORKER_TIMEOUT,
+        }
+        if watched.tls:
+            options = {name: value for name, value in watched.tls.items() if name != "ssl"}
+            app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED, **options}
     return app
+
+
+def _watched_broker(watched: sentinels.Watched) -> str:
+    """Return the Sentinels as Celery spells them."""
+    login = ":".join(quote(part, safe="") for part in watched.credentials.values())
+    login = f"{login}@" if login else ""
+    places = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in watched.sentinels)
+    return ";".join(f"sentinel://{login}{place}/{watched.database}" for place in places)
 
 
 def _broker(url: str) -> str:
@@ -97,6 +124,6 @@ def tell(app: Celery, id: str, queue: str) -> None:
     """Send the message that job *id* waits in *queue*."""
     try:
         app.send_task(TASK, args=(id,), task_id=id, queue=queue, priority=PRIORITIES[queue], retry=False)
-    except OperationalError as error:
+    except (OperationalError, redis.RedisError) as error:
         # The job is queued all the same: the workers' sweep finds it.
         logger.warning("no worker could be told of the job", extra={"job": id, "error": type(error).__name__})

@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 from redis import ConnectionPool
 
+from web import sentinels
+
 PREFIX = "FIBONACCI_"
 
 # Gunicorn restarts a worker that exits, for ever, unless by this status ("app failed to load"): then it gives up.
@@ -76,7 +78,7 @@ class Settings:
         repr=False,  # it may hold a password
         metadata={
             "variable": "REDIS_URL",
-            "form": "redis://, rediss:// or unix://",
+            "form": "redis://, rediss://, unix:// or sentinel://",
             "meaning": "the Redis for what is shared, and for jobs; unset: neither",
         },
     )
@@ -156,8 +158,8 @@ def _check(setting: "Field[Any]", value: Any) -> None:
         if value not in setting.metadata["choices"]:
             _refuse(setting, repr(value)[:40])
     elif "form" in setting.metadata:
-        if value is not None and not _is_redis_url(value):
-            _refuse(setting, "set, but its value (not shown: it may hold a password)")
+        if value is not None and (fault := _fault_of_redis_url(value)):
+            _refuse(setting, f"set, but {fault} (not shown: it may hold a password)")
     else:
         number = int if setting.type is int else (int, float)
         right = isinstance(value, number) and not isinstance(value, bool)
@@ -165,16 +167,28 @@ def _check(setting: "Field[Any]", value: Any) -> None:
             _refuse(setting, repr(value)[:40])
 
 
-def _is_redis_url(url: object) -> bool:
+def _fault_of_redis_url(url: object) -> str:
+    """Return what is wrong with *url*, in words that do not tell what it is; nothing where it is right."""
+    unreadable = "its value cannot be read"
     if not isinstance(url, str):
-        return False
+        return unreadable
     try:
+        if sentinels.is_watched(url):
+            return _fault_of_sentinel_url(url)
         pool = ConnectionPool.from_url(url)
         pool.make_connection()  # no more than the object: it connects when first used
         str(pool.connection_kwargs.get("host", "")).encode("idna")  # as the resolver will, which fails late
     except (TypeError, ValueError):  # an option that is unknown, or a part that cannot be read
-        return False
-    return True
+        return unreadable
+    return ""
+
+
+def _fault_of_sentinel_url(url: str) -> str:
+    try:
+        sentinels.parse(url)
+    except sentinels.UrlError as error:
+        return str(error)
+    return ""
 
 
 def _refuse(setting: "Field[Any]", value: str) -> NoReturn:

@@ -9,6 +9,7 @@ base:
   'roles:data':
     - match: pillar
     - redis
+    - sentinel
   'roles:web':
     - match: pillar
     - app

@@ -39,11 +39,21 @@ find /etc /usr/local/sbin -xdev -type f -print0 | sort --zero-terminated | xargs
 
 
 ASK_REDIS = """
-import redis, shlex, sys
+import redis, redis.sentinel, shlex, sys
+from urllib.parse import unquote, urlsplit
 _, environment, *command = sys.argv
 variables = dict(entry.split("=", 1) for entry in shlex.split(open(environment).read(), comments=True))
+url = variables["REDIS_URL"]
+def connected():
+    parts = urlsplit(url)
+    if parts.scheme != "sentinel":
+        return redis.Redis.from_url(url, decode_responses=True)
+    login, _, places = parts.netloc.rpartition("@")
+    login = dict(zip(("username", "password"), map(unquote, login.split(":"))))
+    asked = redis.sentinel.Sentinel([place.split(":") for place in places.split(",")], sentinel_kwargs=login)
+    return asked.master_for(parts.path.split("/")[1], decode_responses=True, **login)
 try:
-    reply = redis.Redis.from_url(variables["REDIS_URL"], decode_responses=True).execute_command(*command)
+    reply = connected().execute_command(*command)
     print("\\n".join(f"{name}:{value}" for name, value in reply.items()) if isinstance(reply, dict) else reply)
 except redis.RedisError as error:
     print("refused:", error)

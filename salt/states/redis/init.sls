@@ -1,5 +1,6 @@
-# The memory that the hosts share: Redis, for those who know the password, persistent.
-{% from 'redis/map.jinja' import redis, bind with context %}
+# The memory that the hosts share: Redis, for those who know the password, persistent; of several hosts the first is the
+# primary and the others replicate it, until Sentinel decides otherwise.
+{% from 'redis/map.jinja' import redis, replicated with context %}
 
 redis:
   pkg.installed:
@@ -29,9 +30,33 @@ redis:
     - mode: "0640"
     - check_cmd: check-redis-config
 
+{% if replicated %}
+/etc/redis/replication.conf:
+  file.managed:
+    - source: salt://redis/files/replication.conf.jinja
+    - template: jinja
+    - user: root
+    - group: redis
+    - mode: "0640"
+    - show_changes: false
+    - check_cmd: check-redis-config
+
+/usr/local/sbin/seed-redis:
+  file.managed:
+    - source: salt://redis/files/seed-redis.jinja
+    - template: jinja
+    - mode: "0755"
+
+/var/lib/redis/state.conf:
+  cmd.run:
+    - name: seed-redis redis /var/lib/redis/state.conf
+    - creates: /var/lib/redis/state.conf
+{% endif %}
+
 /etc/systemd/system/redis-server.service.d/turnkey.conf:
   file.managed:
-    - source: salt://redis/files/unit.conf
+    - source: salt://redis/files/unit.conf.jinja
+    - template: jinja
     - mode: "0644"
     - makedirs: true
 
@@ -40,4 +65,7 @@ redis-server.service:
     - restart:
         - /etc/systemd/system/redis-server.service.d/turnkey.conf
         - /etc/redis/redis.conf
+        {%- if replicated %}
+        - /etc/redis/replication.conf
+        {%- endif %}
         - /etc/redis/users.acl

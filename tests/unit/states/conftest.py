@@ -105,6 +105,16 @@ EXTRA = {
     },
     "names": {"domain": "site.example", "service": "fibonacci", "more": {"printer.example": "192.0.2.9"}},
 }
+# A host of a cluster that is all in one.
+ENCRYPTED = {
+    "name": "encrypted",
+    "network": "10.77.8.0/24",
+    "hosts": {
+        "data1": {"address": "10.77.8.1", "roles": ["lb", "web", "worker", "data"]},
+        "data2": {"address": "10.77.8.2", "roles": ["data"]},
+        "data3": {"address": "10.77.8.3", "roles": ["data"]},
+    },
+}
 # Each optional part of the configuration, for the host `custom`.
 CUSTOM = {
     "app": {
@@ -147,6 +157,7 @@ def orders():
             for name in topology["hosts"]:
                 yield (osfinger, prefix + name), (name, osfinger, topology, EXTRA if topology is SPREAD else None)
         yield (osfinger, "grown-lb1"), ("lb1", osfinger, GROWN)
+        yield (osfinger, "encrypted"), ("data1", osfinger, ENCRYPTED, {"redis": {"tls": {"enabled": True}}})
         yield (osfinger, "custom"), ("single", osfinger, SINGLE, CUSTOM, {"virtual": "physical", "num_cpus": 8})
 
 

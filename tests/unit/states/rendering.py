@@ -16,7 +16,10 @@ STATES = ROOT / "salt" / "states"
 FORMULAS = sorted(path.parent.name for path in STATES.glob("*/init.sls"))
 OSES = ("Debian-12", "Debian-13")
 SECRET = "never-a-password-but-for-tests"  # noqa: S105
-SECRETS = {"redis": {"password": SECRET}}
+SECRETS = {
+    "redis": {"password": SECRET, "replication_password": f"{SECRET}-of-replicas"},
+    "sentinel": {"password": f"{SECRET}-of-sentinels"},
+}
 
 # Each role on hosts of its own, so that addresses are really used.
 SPREAD = {

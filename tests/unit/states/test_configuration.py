@@ -12,6 +12,8 @@ from rendering import SECRET
 
 NGINX, HAPROXY = "/etc/nginx/nginx.conf", "/etc/haproxy/haproxy.cfg"
 REDIS, ACL = "/etc/redis/redis.conf", "/etc/redis/users.acl"
+REPLICATION, SENTINEL = "/etc/redis/replication.conf", "/etc/redis/turnkey-sentinel.conf"
+REDIS_UNIT = "/etc/systemd/system/redis-server.service.d/turnkey.conf"
 
 
 def lines(text, start):
@@ -62,6 +64,48 @@ def test_load_balancer_knows_all_web_hosts(hosts, osfinger):
 
 def test_web_hosts_know_where_redis_is(hosts, osfinger):
     assert f"redis://app:{SECRET}@10.77.9.13:6379/0" in environment(hosts(osfinger, "web1"))
+
+
+def test_hosts_of_a_cluster_know_the_sentinels_and_not_who_is_primary(hosts, osfinger):
+    places = "10.77.2.31:26379,10.77.2.32:26379,10.77.2.33:26379"
+    assert f'REDIS_URL="sentinel://app:{SECRET}@{places}/turnkey/0"' in environment(hosts(osfinger, "cluster-web1"))
+
+
+def test_only_several_data_hosts_replicate_and_have_sentinels(single, hosts, osfinger):
+    primary, replica = hosts(osfinger, "cluster-data1"), hosts(osfinger, "cluster-data2")
+    for host, address in ((primary, "10.77.2.31"), (replica, "10.77.2.32")):
+        assert f"replica-announce-ip {address}\n" in host.text(REPLICATION)
+        assert lines(host.text(SENTINEL), ("bind ", "sentinel announce-ip")) == [
+            f"bind {address}",
+            f"sentinel announce-ip {address}",
+        ]
+        assert "--include /etc/redis/replication.conf" in host.text(REDIS_UNIT)
+    # Who is primary no file of Salt's says: but for that address, theirs are the same.
+    assert primary.text(REPLICATION) == replica.text(REPLICATION).replace("10.77.2.32", "10.77.2.31")
+    assert "replicaof" not in "".join(primary.text(path) for path in primary.files if path.endswith(".conf"))
+    assert not [path for path in single.files if re.search("sentinel|replication|seed-redis", path)]
+    assert "ExecStart" not in single.text(REDIS_UNIT)
+    for word in ("tls", "replica", 'save ""', "sentinel"):
+        assert word not in single.text(REDIS) + single.text(ACL)
+
+
+def test_redis_is_encrypted_for_all_or_for_none(hosts, osfinger):
+    on = hosts(osfinger, "encrypted")
+    assert lines(on.text(REDIS), ("port ", "tls-port ")) == ["port 0", "tls-port 6379"]
+    assert lines(on.text(SENTINEL), ("port ", "tls-port ", "tls-replication ")) == [
+        "port 0",
+        "tls-port 26379",
+        "tls-replication yes",
+    ]
+    assert "tls-replication yes\n" in on.text(REPLICATION)
+    for script in ("seed-redis", "ask-sentinel"):
+        assert "--tls --cacert /etc/ssl/certs/ca-certificates.crt" in on.text(f"/usr/local/sbin/{script}")
+    off = hosts(osfinger, "cluster-data1")
+    assert lines(off.text(REDIS), ("port ", "tls-port ")) == ["port 6379", "tls-port 0"]
+    assert "tls-replication no\n" in off.text(REPLICATION)
+    assert "--tls" not in off.text("/usr/local/sbin/seed-redis") + off.text("/usr/local/sbin/ask-sentinel")
+    url = "sentinels://app:.*/turnkey/0\\?ssl_ca_certs=/etc/ssl/certs/ca-certificates.crt"
+    assert re.search(url, environment(on))
 
 
 def test_web_hosts_of_one_site_run_the_same_release(hosts, osfinger):

@@ -209,5 +209,8 @@ def test_no_refusal_tells_a_secret(formula, secret):
         assert "hunter-2" not in fault
 
 
-def test_redis_password_is_marked_as_a_secret():
-    assert schema_of("redis")["properties"]["password"]["writeOnly"] is True
+@pytest.mark.parametrize(
+    ("formula", "name"), [("redis", "password"), ("redis", "replication_password"), ("sentinel", "password")]
+)
+def test_password_is_marked_as_a_secret(formula, name):
+    assert schema_of(formula)["properties"][name]["writeOnly"] is True

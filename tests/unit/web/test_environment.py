@@ -94,13 +94,14 @@ def test_scripts_of_all_web_sites_may_read_or_of_none(value: str) -> None:
         "redis://:swordfish@host:port",
         "redis://:swordfish@host?unknown=1",
         "redis://:swordfish@host..com",
+        "sentinel://app:swordfish@host:port/turnkey",
     ],
 )
 def test_wrong_redis_url_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(SettingsError) as error:
         from_environment({"REDIS_URL": url})
     assert str(error.value).startswith("REDIS_URL is set")
-    assert "redis://, rediss:// or unix://" in str(error.value)
+    assert "redis://, rediss://, unix:// or sentinel://" in str(error.value)
     assert "swordfish" not in str(error.value)
     assert error.value.__cause__ is None
 
