@@ -134,6 +134,9 @@ def orders():
             prefix = "cluster-" if topology is CLUSTER else ""
             for name in topology["hosts"]:
                 yield (osfinger, prefix + name), (name, osfinger, topology, EXTRA if topology is SPREAD else None)
+    scheduled = {"salt_minion": {"schedule": {"enabled": True, "minutes": 30, "splay": 120}}}
+    yield (OSES[-1], "scheduled"), ("lb1", OSES[-1], CLUSTER, scheduled)
+    for osfinger in OSES:
         yield (osfinger, "custom"), ("single", osfinger, SINGLE, CUSTOM, {"virtual": "physical", "num_cpus": 8})
 
 
