@@ -77,25 +77,12 @@ def check():
     _refuse(faults)
 
 
-def servers(role, clients):
-    """Return ``{host: address}`` of the hosts with *role*, as hosts with one of the roles *clients* reach them.
-
-    The address is the loopback one where no other host needs the service: what a service binds to and what its clients
-    connect to are one fact, so a single host opens nothing to its network.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call turnkey.servers data clients='[web, worker]'
-    """
-    return _reached([role], clients)
-
-
 def addresses(service):
     """Return ``{host: address}`` of the hosts that offer *service*, such as ``redis:port``, as its clients reach them.
 
-    Who offers it and who its clients are is what its formula says under ``serves``; the address is as for `servers`.
+    Who offers it and who its clients are is what its formula says under ``serves``. The address is the loopback one where
+    no other host needs the service: what a service binds to and what its clients connect to are one fact, so a single
+    host opens nothing to its network.
 
     CLI Example:
 
@@ -107,7 +94,12 @@ def addresses(service):
     facts = _load(f"{formula}/defaults.yaml").get("serves", {}).get(key)
     if facts is None:
         raise CommandExecutionError(f"{service} is no service: {formula}/defaults.yaml does not have it under serves")
-    return _reached(facts["by"], facts["to"])
+    hosts, offering, callers = __pillar__["topology"]["hosts"], _hosts_with(facts["by"]), _hosts_with(facts["to"])
+    return {
+        name: LOOPBACK if facts["to"] != "anyone" and callers <= {name} else host["address"]
+        for name, host in hosts.items()
+        if name in offering
+    }
 
 
 def openings(host=None):
@@ -185,15 +177,6 @@ def _hosts_with(roles):
     """Return the hosts with one of *roles*; ``hosts`` and ``anyone`` stand for all of them."""
     hosts = __pillar__["topology"]["hosts"]
     return {name for name, host in hosts.items() if isinstance(roles, str) or set(host["roles"]) & set(roles)}
-
-
-def _reached(roles, clients):
-    hosts, offering, callers = __pillar__["topology"]["hosts"], _hosts_with(roles), _hosts_with(clients)
-    return {
-        name: LOOPBACK if clients != "anyone" and callers <= {name} else host["address"]
-        for name, host in hosts.items()
-        if name in offering
-    }
 
 
 def _without_mask(network):

@@ -158,6 +158,9 @@ def orders():
                 yield (osfinger, prefix + name), (name, osfinger, topology, EXTRA if topology is SPREAD else None)
         yield (osfinger, "grown-lb1"), ("lb1", osfinger, GROWN)
         yield (osfinger, "encrypted"), ("data1", osfinger, ENCRYPTED, {"redis": {"tls": {"enabled": True}}})
+    scheduled = {"salt_minion": {"schedule": {"enabled": True, "minutes": 30, "splay": 120}}}
+    yield (OSES[-1], "scheduled"), ("lb1", OSES[-1], CLUSTER, scheduled)
+    for osfinger in OSES:
         yield (osfinger, "custom"), ("single", osfinger, SINGLE, CUSTOM, {"virtual": "physical", "num_cpus": 8})
 
 

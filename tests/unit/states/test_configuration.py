@@ -7,8 +7,9 @@ import shutil
 import subprocess
 
 import pytest
+import yaml
 
-from rendering import SECRET
+from rendering import CLUSTER, OSES, SECRET
 
 NGINX, HAPROXY = "/etc/nginx/nginx.conf", "/etc/haproxy/haproxy.cfg"
 REDIS, ACL = "/etc/redis/redis.conf", "/etc/redis/users.acl"
@@ -134,6 +135,34 @@ def test_logs_of_a_host_are_those_of_its_roles(hosts, osfinger):
     assert rotated["door"] == everywhere
     assert rotated["web1"] == everywhere | {"nginx"}
     assert rotated["memory"] == everywhere | {"redis-server"}
+
+
+MINION = "/etc/salt/minion.d/turnkey.conf"
+
+
+def test_states_are_applied_from_time_to_time_only_where_pillar_says_so(hosts):
+    assert "schedule" not in yaml.safe_load(hosts(OSES[-1], "cluster-lb1").text(MINION))
+    assert yaml.safe_load(hosts(OSES[-1], "scheduled").text(MINION))["schedule"]["apply"] == {
+        "function": "state.apply",
+        "minutes": 30,
+        "splay": 120,
+        # Salt's own default is to begin with one.
+        "run_on_start": False,
+        "maxrunning": 1,
+    }
+
+
+def test_all_hosts_of_a_cluster_follow_the_one_master(hosts, osfinger):
+    for name in CLUSTER["hosts"]:
+        minion = yaml.safe_load(hosts(osfinger, f"cluster-{name}").text(MINION))
+        assert (minion["master"], minion["file_client"]) == (CLUSTER["hosts"]["monitor"]["address"], "remote")
+    master = yaml.safe_load(hosts(osfinger, "cluster-monitor").text("/etc/salt/master"))
+    assert (master["interface"], master["ret_port"]) == (minion["master"], minion["master_port"])
+    assert (master["auto_accept"], master["open_mode"]) == (False, False)
+
+
+def test_single_host_has_no_master_and_follows_none(single):
+    assert [path for path in single.files if "salt" in path and "logrotate" not in path] == []
 
 
 def test_redis_keeps_no_password_in_the_clear(single):
