@@ -80,9 +80,9 @@ def check():
 def addresses(service):
     """Return ``{host: address}`` of the hosts that offer *service*, such as ``redis:port``, as its clients reach them.
 
-    Who offers it and who its clients are is what its formula says under ``serves``. The address is the loopback one where
-    no other host needs the service: what a service binds to and what its clients connect to are one fact, so a single
-    host opens nothing to its network.
+    Who offers it and who its clients are is what its formula says under ``serves``. The address is the loopback one
+    where no other host needs the service: what a service binds to and what its clients connect to are one fact, so a
+    single host opens nothing to its network.
 
     CLI Example:
 
