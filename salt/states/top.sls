@@ -2,7 +2,8 @@
 base:
   '*':
     - site
-    # Before what it protects: no port is ever open to all, and doors are open by the time that other hosts come to them.
+    # Before what it protects: no port is ever open to all, and doors are open by the time that other hosts come to
+    # them.
     - firewall
     - names
     - ntp

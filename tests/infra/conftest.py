@@ -106,14 +106,12 @@ def machines(pytestconfig: pytest.Config) -> Iterator[dict[str, Machine]]:
         # A host that is restarted breaks the connection without a word: ssh is to notice.
         "ssh_extra_args": "-o ServerAliveInterval=5 -o ServerAliveCountMax=6",
     }
-    has_master = any("monitor" in host["roles"] for host in topology_of(pytestconfig)["hosts"].values())
+    topology = topology_of(pytestconfig)
     # One connection for all commands. A socket's path must be short.
     with tempfile.TemporaryDirectory(prefix="ssh-") as sockets:
         yield {
-            name: Machine(
-                name, entry, testinfra.get_host(f"ssh://{name}", controlpath=f"{sockets}/{name}", **way), has_master
-            )
-            for name, entry in chosen_hosts(pytestconfig).items()
+            name: Machine(name, topology, testinfra.get_host(f"ssh://{name}", controlpath=f"{sockets}/{name}", **way))
+            for name in chosen_hosts(pytestconfig)
         }
 
 

@@ -29,6 +29,9 @@ UNITS = {
     "lb": ["haproxy.service"],
     "monitor": ["salt-master.service"],
 }
+# Those that a role brings only where there is more to do: several hosts with the role data, or an address that moves.
+UNITS_OF_REPLICATION = {"data": ["redis-sentinel.service"]}
+UNITS_OF_MOVING = {"lb": ["keepalived.service"]}
 UNITS_EVERYWHERE = ["chrony.service", "logrotate.timer", "systemd-journald.service"]
 
 # What can be compared before and after: what there is of configuration, with owner and mode, and the content of files.
@@ -105,11 +108,11 @@ class Applied:
 class Machine:
     """One host of the topology."""
 
-    def __init__(self, name: str, entry: dict[str, Any], host: Host, has_master: bool = False) -> None:
+    def __init__(self, name: str, topology: dict[str, Any], host: Host) -> None:
         self.name = name
-        self._has_master = has_master
-        self.address: str = entry["address"]
-        self.roles: list[str] = entry["roles"]
+        self._topology = topology
+        self.address: str = topology["hosts"][name]["address"]
+        self.roles: list[str] = topology["hosts"][name]["roles"]
         self._host = host
         self._settings: dict[str, dict[str, Any]] = {}
 
@@ -202,8 +205,19 @@ class Machine:
 
     @property
     def units(self) -> list[str]:
-        of_roles = [unit for role, units in UNITS.items() if role in self.roles for unit in units]
-        return [*UNITS_EVERYWHERE, *of_roles, *(["salt-minion.service"] if self._has_master else [])]
+        brought = [UNITS]
+        if self.is_replicated:
+            brought.append(UNITS_OF_REPLICATION)
+        if "virtual_address" in self._topology:
+            brought.append(UNITS_OF_MOVING)
+        of_roles = [unit for units in brought for role in self.roles for unit in units.get(role, [])]
+        has_master = any("monitor" in entry["roles"] for entry in self._topology["hosts"].values())
+        return [*UNITS_EVERYWHERE, *of_roles, *(["salt-minion.service"] if has_master else [])]
+
+    @property
+    def is_replicated(self) -> bool:
+        """Whether more than one host has the role data: one Redis is the primary, and Sentinels watch."""
+        return sum("data" in entry["roles"] for entry in self._topology["hosts"].values()) > 1
 
     def show(self, unit: str, name: str) -> str:
         """Return a property of a unit."""

@@ -102,6 +102,15 @@ def test_hosts_apply_together_but_not_more_than_allowed(converge):
     assert max(map(int, (converge.state / "together").read_text().split())) == 3
 
 
+@pytest.mark.parametrize("named", [[], ["web1", "monitor", "data3", "data1"]], ids=["all", "named"])
+def test_data_hosts_are_applied_before_those_who_wait_for_them(converge, named):
+    done, asked = converge("--jobs", "1", "cluster", *named)
+    assert done.returncode == 0, done.stdout + done.stderr
+    applied = [host for host, command in asked if "/lab/apply" in command]
+    wanted = [name for name in CLUSTER if name in (named or CLUSTER)]
+    assert applied == sorted(wanted, key=lambda name: "data" not in CLUSTER[name]["roles"])
+
+
 def test_each_line_of_a_host_begins_with_its_name(converge):
     done, _ = converge("cluster")
     width = max(map(len, CLUSTER))
@@ -118,7 +127,7 @@ def test_at_the_end_it_says_how_long_and_how_much_it_took(converge):
 def test_a_host_that_fails_is_named_and_the_others_are_applied_all_the_same(converge):
     done, asked = converge("cluster", failing=["web1", "data2"])
     assert done.returncode == 1
-    assert "'apply' failed on web1 data2" in done.stderr
+    assert "'apply' failed on data2 web1" in done.stderr
     assert "web1    | a state failed" in done.stdout
     assert asked_of(asked, "/lab/apply") == sorted(CLUSTER)
     assert asked_of(asked, "accept") == []
@@ -143,7 +152,7 @@ def test_one_host_alone_has_neither_master_nor_prefix(converge):
     ("arguments", "says"),
     [
         (["nowhere"], "there is no topology 'nowhere'"),
-        (["cluster", "web9"], "topology cluster has no host 'web9'; it has: lb1 lb2 "),
+        (["cluster", "web9"], "topology cluster has no host 'web9'; it has: data1 data2 "),
         (["--jobs", "0", "cluster"], "--jobs is a number, not '0'"),
         (["--speed"], "unknown option '--speed'"),
     ],
