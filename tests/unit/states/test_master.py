@@ -20,10 +20,17 @@ from rendering import CLUSTER, ROOT, grains, minion
 BIN = pathlib.Path(sys.executable).parent
 KEYRING = ROOT / "salt" / "keyring.py"
 SECRETS = {
-    "redis": {"password": "known-to-data-and-web-only"},
+    "redis": {"password": "known-to-data-and-web-only", "replication_password": "known-to-data-hosts-only"},
+    "sentinel": {"password": "known-to-sentinels-only"},
     "keepalived": {"password": "known-to-balancers-only"},
 }
-ROLES_OF = {"redis:password": ["data", "web", "worker"], "keepalived:password": ["lb"]}
+ROLES_OF = {
+    "redis:password": ["data", "web", "worker"],
+    "redis:replication_password": ["data"],
+    "sentinel:password": ["data"],
+    # There is none today: so that either of the two hosts knows what the other does not.
+    "keepalived:password": ["lb"],
+}
 MINIONS = ("lb1", "data1")
 # A third host of the topology, whose key nobody accepts.
 STRANGER = "web1"

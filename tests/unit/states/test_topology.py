@@ -15,22 +15,36 @@ from rendering import CLUSTER, ROOT, SECRET, SINGLE, SPREAD, STATES, grains, loa
 LOOPBACK = "127.0.0.1"
 
 
-def servers(topology, role, clients):
-    return load("_modules/turnkey.py", __pillar__={"topology": topology}).servers(role, clients)
+def addresses(topology, service):
+    library = load(
+        "_modules/turnkey.py",
+        __pillar__={"topology": topology},
+        __salt__={"cp.cache_file": lambda url: str(STATES / url.removeprefix("salt://"))},
+    )
+    return library.addresses(service)
 
 
 def test_single_host_reaches_itself_by_loopback():
-    assert servers(SINGLE, "data", ["web"]) == {"single": LOOPBACK}
-    assert servers(SINGLE, "web", ["lb"]) == {"single": LOOPBACK}
+    assert addresses(SINGLE, "redis:port") == {"single": LOOPBACK}
+    assert addresses(SINGLE, "nginx:port") == {"single": LOOPBACK}
+
+
+def test_what_anyone_may_come_to_has_its_hosts_address():
+    assert addresses(SINGLE, "haproxy:port") == {"single": SINGLE["hosts"]["single"]["address"]}
 
 
 def test_servers_that_others_need_have_their_address():
-    assert servers(SPREAD, "data", ["web", "worker"]) == {"memory": "10.77.9.13"}
-    assert servers(SPREAD, "web", ["lb"]) == {"web1": "10.77.9.11", "web2": "10.77.9.12"}
+    assert addresses(SPREAD, "redis:port") == {"memory": "10.77.9.13"}
+    assert addresses(SPREAD, "nginx:port") == {"web1": "10.77.9.11", "web2": "10.77.9.12"}
 
 
 def test_server_that_nobody_else_needs_stays_on_loopback():
-    assert servers(SPREAD, "data", ["monitor"]) == {"memory": LOOPBACK}
+    hosts = {
+        "door": {"address": "10.0.0.1", "roles": ["lb"]},
+        "all": {"address": "10.0.0.2", "roles": ["web", "worker", "data"]},
+    }
+    assert addresses({"hosts": hosts}, "redis:port") == {"all": LOOPBACK}
+    assert addresses({"hosts": hosts}, "nginx:port") == {"all": "10.0.0.2"}
 
 
 def test_server_that_is_a_client_itself_is_reached_by_all_at_its_address():
@@ -38,11 +52,15 @@ def test_server_that_is_a_client_itself_is_reached_by_all_at_its_address():
         "both": {"address": "10.0.0.1", "roles": ["web", "data"]},
         "web": {"address": "10.0.0.2", "roles": ["web"]},
     }
-    assert servers({"hosts": hosts}, "data", ["web"]) == {"both": "10.0.0.1"}
+    assert addresses({"hosts": hosts}, "redis:port") == {"both": "10.0.0.1"}
+
+
+def test_servers_that_need_each_other_have_their_address():
+    assert addresses(CLUSTER, "sentinel:port") == {f"data{number}": f"10.77.2.3{number}" for number in (1, 2, 3)}
 
 
 def test_role_of_nobody_has_no_servers():
-    assert servers(SPREAD, "logs", ["web"]) == {}
+    assert addresses(SPREAD, "salt_master:publish_port") == {}
 
 
 @pytest.fixture
