@@ -51,6 +51,7 @@ def may_reach(topology: dict[str, Any], settings: Callable[[str], dict[str, Any]
     own) nothing is known here.
     """
     hosts = topology["hosts"]
+    known = doors(settings)
 
     def has(name: str, roles: list[str] | str) -> bool:
         return roles == "anyone" or (
@@ -63,7 +64,7 @@ def may_reach(topology: dict[str, Any], settings: Callable[[str], dict[str, Any]
             if source != target:
                 reach[source, target] = {
                     door
-                    for door, facts in doors(settings).items()
+                    for door, facts in known.items()
                     if has(target, facts["by"])
                     and has(source, facts["to"])
                     and (facts.get("alone", True) or sum(has(name, facts["by"]) for name in hosts) > 1)
