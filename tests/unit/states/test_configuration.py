@@ -1,6 +1,7 @@
 """What the files say, where it is decided here: addresses, optional parts, the machine."""
 
 import difflib
+import fnmatch
 import os
 import re
 import shutil
@@ -131,10 +132,22 @@ def test_logs_of_a_host_are_those_of_its_roles(hosts, osfinger):
         for name in ("single", "door", "web1", "memory")
     }
     everywhere = {"chrony", "salt-minion"}
-    assert rotated["single"] == everywhere | {"nginx", "redis-server"}
+    assert rotated["single"] == everywhere | {"nginx", "redis-server", "redis-sentinel"}
     assert rotated["door"] == everywhere
     assert rotated["web1"] == everywhere | {"nginx"}
-    assert rotated["memory"] == everywhere | {"redis-server"}
+    assert rotated["memory"] == everywhere | {"redis-server", "redis-sentinel"}
+
+
+def test_no_log_is_in_two_files(host):
+    """Of the two logrotate would leave out the second; Debian's files are those of the same names."""
+    patterns = [
+        pattern
+        for path in host.files
+        if path.startswith("/etc/logrotate.d/")
+        for pattern in re.findall(r"^/.*(?= \{$)", host.text(path), re.MULTILINE)[0].split()
+    ]
+    for pattern in patterns:
+        assert [other for other in patterns if fnmatch.fnmatch(pattern.replace("*", ""), other)] == [pattern]
 
 
 MINION = "/etc/salt/minion.d/turnkey.conf"
