@@ -111,9 +111,13 @@ def test_only_the_load_balancer_and_ssh_listen_beyond_loopback(
 @pytest.mark.roles("data")
 @pytest.mark.parametrize("credentials", ["", "AUTH wrong\n", "AUTH app wrong\n", "AUTH default\n", "AUTH default x\n"])
 def test_redis_refuses_strangers(host: Machine, credentials: str) -> None:
+    address = host.call("turnkey.addresses", "redis:port")[host.name]
     for command in ("PING", "GET x", "SET x 1", "CONFIG GET *", "ACL LIST", "FLUSHALL", "SHUTDOWN NOSAVE"):
         done = host.run(
-            "printf %s | redis-cli -h 127.0.0.1 -p %s", f"{credentials}{command}\n", str(host.settings("redis")["port"])
+            "printf %s | redis-cli -h %s -p %s",
+            f"{credentials}{command}\n",
+            address,
+            str(host.settings("redis")["port"]),
         )
         assert done.stdout.split()[-1] != "OK"
         assert done.stdout.rstrip().splitlines()[-1].startswith(("NOAUTH", "WRONGPASS")), command
