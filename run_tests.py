@@ -235,8 +235,10 @@ def install(packages: Iterable[str], reason: str) -> None:
         raise CannotRunError(f"{by_hand} (there is no apt-get to do it here)")
     print(f"Installing {' '.join(packages)}", flush=True)
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    # Somebody else may be at it: a machine that has just been made looks for upgrades by itself.
+    apt_get = ["apt-get", "-o", "DPkg::Lock::Timeout=300"]
     for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *packages]):
-        done = run(["apt-get", *command], 15 * 60, environment=environment, log=CACHE / "apt.log")
+        done = run([*apt_get, *command], 15 * 60, environment=environment, log=CACHE / "apt.log")
         if done != 0:
             raise CannotRunError(f"{by_hand}: apt-get {command[0]} {done}\n{tail(CACHE / 'apt.log')}")
 

@@ -76,7 +76,7 @@ install_packages() {
     export DEBIAN_FRONTEND=noninteractive
     dpkg --configure -a
     apt-get update -qq
-    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 install_salt() {
