@@ -243,7 +243,8 @@ class Cluster:
             settings,
             topology.get("virtual_address"),
         )
-        self.aside, self.done = set(), []
+        self.aside: set[str] = set()
+        self.done: list[str] = []
         # Whether anything has been changed.
         self.touched = False
         self._client = salt.client.get_local_client(__opts__["conf_file"])
@@ -281,7 +282,8 @@ class Cluster:
 
     def ask(self, hosts, function, *arguments):
         """``{host: its answer}`` to what may be asked twice; a host may be restarting its minion just now."""
-        answers, missing = {}, list(hosts)
+        answers: dict[str, object] = {}
+        missing = list(hosts)
         until = time.monotonic() + self.settings["answer"]
         while missing:
             got = self._command(missing, function, arguments)
