@@ -269,8 +269,7 @@ class Cluster:
 
     def gather(self, *hosts):
         """See that all *hosts* are there, and have the modules that will be asked."""
-        hosts = list(dict.fromkeys(hosts))
-        self.ask(hosts, "saltutil.sync_modules")
+        self.ask(list(dict.fromkeys(hosts)), "saltutil.sync_modules")
 
     # --- asking them --------------------------------------------------------------------------------------------------
 
