@@ -77,7 +77,14 @@ def lint(report: "Report", options: argparse.Namespace) -> None:
     report.tool("ruff check", venv("ruff", "check", "--quiet", "."))
     report.tool("ruff format", venv("ruff", "format", "--quiet", "--diff", "."))
     # In separate runs: Salt has modules and states of the same name.
-    for place in ("app", "run_tests.py", "salt/keyring.py", "salt/states/_modules", "salt/states/_states"):
+    for place in (
+        "app",
+        "run_tests.py",
+        "salt/keyring.py",
+        "salt/states/_modules",
+        "salt/states/_runners",
+        "salt/states/_states",
+    ):
         report.tool(f"mypy {place}", venv("mypy", "--no-error-summary", place))
     report.tool("salt-lint", venv("salt-lint", *states))
     report.tool("yamllint", venv("yamllint", "--strict", *yaml))

@@ -11,4 +11,5 @@ base:
     - secrets_of_host
   '{{ grains.id }}':
     - ignore_missing: true
+    - pins.{{ grains.id }}
     - site

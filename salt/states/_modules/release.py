@@ -54,3 +54,46 @@ def _files(source):
         if not IGNORED_PARTS & set(name.split("/")):
             found.append((name, pathlib.Path(__salt__["cp.cache_file"](f"salt://{path}"))))
     return found
+
+
+def kept(root):
+    """Return what a rollback can go to below *root*: ``{current, switched, kept, os}``.
+
+    *kept* are the releases that served or were tried, the latest first; *switched* is when the link ``current`` moved,
+    in seconds since the epoch.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt 'web*' release.kept /opt/app
+    """
+    current = pathlib.Path(root) / "current"
+    return {
+        "current": current.resolve().name if current.exists() else None,
+        "switched": current.lstat().st_mtime if current.exists() else 0,
+        "kept": _kept(root),
+        "os": __grains__["osfinger"],
+    }
+
+
+def pinned(root, name):
+    """Return *name*, if that release is kept below *root*.
+
+    Raises CommandExecutionError, naming the pillar key, where it is not: what is gone cannot be made again.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt web1 release.pinned /opt/app 0123456789abcdef
+    """
+    if name not in (names := _kept(root)):
+        raise CommandExecutionError(f"app:pinned: no release {name} is kept here (kept: {', '.join(names) or 'none'})")
+    return name
+
+
+def _kept(root):
+    # The last thing made of a release (salt/states/app/init.sls): one without it was cut off or did not start.
+    markers = [path for path in pathlib.Path(root, "releases").glob("*/tried") if not path.parent.name.startswith(".")]
+    return [path.parent.name for path in sorted(markers, key=lambda path: path.stat().st_mtime, reverse=True)]

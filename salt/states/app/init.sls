@@ -1,6 +1,6 @@
 # The app's release: its code, its dependencies and its environment in one folder named by their content. Built beside
 # the running one and tried on a socket of its own; only then does the link `current` move. What runs it follows the link.
-{% from 'app/map.jinja' import app, release, environment with context %}
+{% from 'app/map.jinja' import app, release, pinned with context %}
 
 app:
   pkg.installed:
@@ -30,6 +30,8 @@ app:
     - source: salt://app/files/try-release@.socket
     - mode: "0644"
 
+{# One that is held at was made and tried when it was new; the source makes another by now. #}
+{% if not pinned %}
 {{ release }}/src:
   file.recurse:
     - source: {{ app.source }}
@@ -72,6 +74,11 @@ app:
   cmd.run:
     - name: try-release {{ release.split('/') | last }} && touch {{ release }}/tried
     - creates: {{ release }}/tried
+{% else %}
+try-release {{ pinned }}:
+  cmd.run:
+    - unless: test {{ release }} -ef {{ app.root }}/current
+{% endif %}
 
 {{ app.root }}/current:
   file.symlink:

@@ -61,7 +61,7 @@ def grains(name, osfinger, **more):
 def minion(folder, name, topology=SINGLE, site=None, extra=("lab",)):
     """The minion's configuration, with the keys that salt/bootstrap.sh writes, and its pillar, all in *folder*."""
     pillar = folder / "pillar"
-    shutil.copytree(ROOT / "salt" / "pillar", pillar, ignore=shutil.ignore_patterns("secrets.sls", "site.sls"))
+    shutil.copytree(ROOT / "salt" / "pillar", pillar, ignore=shutil.ignore_patterns("secrets.sls", "site.sls", "pins"))
     (pillar / "secrets.sls").write_text(yaml.safe_dump(SECRETS))
     (pillar / "topology" / f"{topology['name']}.sls").write_text(yaml.safe_dump({"topology": topology}))
     if site:

@@ -12,7 +12,7 @@ import time
 import pytest
 import redis
 
-from rendering import SECRETS
+from rendering import SECRETS, load
 
 NAMES = ["data1", "data2", "data3"]
 NAME = "turnkey"
@@ -210,6 +210,29 @@ def test_what_salt_manages_outlives_a_failover_and_an_apply_after_it_changes_not
         host.apply()
     assert {name: (host.place("/var/lib/redis/state.conf").read_text()) for name, host in running.items()} == kept
     settled(running, primary)
+
+
+def test_orchestration_sees_who_the_primary_is_and_moves_it(running):
+    """As orch.failover has it, by the module that asks a host's Sentinel."""
+    asked = {
+        name: load(
+            "_modules/primary.py",
+            ASK=str(host.place("/usr/local/sbin/ask-sentinel")),
+            __salt__={"turnkey.settings": lambda formula: {"name": NAME}},
+        )
+        for name, host in running.items()
+    }
+    addresses = {name: host.address for name, host in running.items()}
+
+    def seen(primary):
+        others = sorted(set(addresses.values()) - {primary})
+        return {"primary": primary, "well": True, "replicas": others, "sentinels": 3}
+
+    until(lambda: all(each.view() == seen(addresses["data1"]) for each in asked.values()))
+    asked["data2"].move()
+    until(lambda: asked["data1"].view()["primary"] != addresses["data1"])
+    now = asked["data1"].view()["primary"]
+    until(lambda: all(each.view() == seen(now) for each in asked.values()))
 
 
 def test_what_salt_changes_wins_over_what_redis_and_sentinel_have_rewritten(running):

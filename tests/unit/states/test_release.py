@@ -180,3 +180,18 @@ def test_nothing_outside_the_folder_is_removed(releases):
     pruned(releases, keep=2)
     assert outside.is_dir()
     assert pathlib.Path(releases.parent / "current").exists()
+
+
+def test_what_a_rollback_can_go_to_is_what_was_tried_the_latest_first(releases):
+    asked = load("_modules/release.py", __grains__={"osfinger": "Debian-13"})
+    root = str(releases.parent)
+    told = asked.kept(root)
+    assert (told["current"], told["kept"], told["os"]) == ("r5", ["r5", "r4", "r3", "r2", "r1"], "Debian-13")
+    assert asked.pinned(root, "r1") == "r1"
+    with pytest.raises(CommandExecutionError, match=r"app:pinned: no release cut-off is kept here \(kept: r5, "):
+        asked.pinned(root, "cut-off")
+
+
+def test_a_host_without_a_release_has_nothing_to_go_back_to(tmp_path):
+    asked = load("_modules/release.py", __grains__={"osfinger": "Debian-13"})
+    assert asked.kept(str(tmp_path)) == {"current": None, "switched": 0, "kept": [], "os": "Debian-13"}
