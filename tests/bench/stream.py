@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.bench.lab import base_url, on_host, path_on_host
+from tests.bench.lab import base_url, path_on_host
 from tests.bench.tables import Comparison, Run, Table, ratios
 
 TITLE = "The websocket"
@@ -128,15 +128,14 @@ def beside_readers() -> Table:
         with readers():
             beside.append(_p99())
     slower = statistics.median(beside) / statistics.median(alone)
-    memory = on_host("systemctl show --property=MemoryCurrent --value gunicorn-stream.service")
     row = [f"{READERS} websockets", f"{statistics.median(alone):.3g} ms", f"{statistics.median(beside):.3g} ms"]
-    row += [f"{slower:.3g}", "3", "yes" if slower <= 3 else "NO", memory]
+    row += [f"{slower:.3g}", "3", "yes" if slower <= 3 else "NO"]
     about = (
         "The 99th percentile of pages (wrk, 4 connections, a thousand different ones), alone and while websockets are\n"
         "open, each reading a frame a second, evenly spread, by readers that leave the cores to whoever wants\n"
         "them (nice 19); at most so many times slower."
     )
-    return Table(about, ["beside", "p99 alone", "p99 beside", "ratio", "wanted", "met", "memory of the unit"], [row])
+    return Table(about, ["beside", "p99 alone", "p99 beside", "ratio", "wanted", "met"], [row])
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """Workers: those of pillar run, in the release that serves, behind pages, and are back when they are killed."""
 
 import json
+import math
 import random
 
 import pytest
 from client import Client
+from load import readiness
 from machine import Machine
 from waiting import eventually
 
@@ -19,23 +21,35 @@ def units(host: Machine) -> list[str]:
     return sorted(line.split()[0] for line in listed.splitlines())
 
 
-def works(client: Client) -> bool:
-    """Have a job done that nobody has asked for yet, and fail unless its result is right."""
+def submitted(client: Client, count: int, start: int | None = None) -> str:
+    """Submit a job for *count* terms, by default one that nobody has asked for yet; return its address."""
     # Below Python's limit of digits.
-    wanted = {"start": random.randrange(10_000, 20_000), "count": 3}  # noqa: S311 - no secret
-    posted = client.ask(JOBS, {"Content-Type": "application/json"}, "POST", json.dumps(wanted).encode())
-    assert posted.status == 202, posted.body
-    place = posted.header("Location") or ""
+    start = random.randrange(10_000, 20_000) if start is None else start  # noqa: S311 - no secret
+    wish = json.dumps({"start": start, "count": count}).encode()
+    answer = client.ask(JOBS, {"Content-Type": "application/json"}, "POST", wish)
+    assert answer.status == 202, answer.body
+    return answer.header("Location") or ""
+
+
+def finished(client: Client, place: str) -> str:
+    """Wait until the job at *place* is done; return its address."""
 
     def done() -> bool:
-        job = client.ask(place).json
-        assert job["state"] in ("queued", "running", "done"), job
-        return bool(job["state"] == "done")
+        answer = client.ask(place)
+        assert answer.status == 503 or answer.json["state"] in ("queued", "running", "done"), answer.body
+        return answer.status == 200 and bool(answer.json["state"] == "done")
 
     eventually(done)
+    return place
+
+
+def works(client: Client) -> bool:
+    """Have a job done that nobody has asked for yet, and fail unless its result is right."""
+    place = finished(client, submitted(client, 3))
+    start = client.ask(place).json["start"]
     a, b, c = (int(digits) for digits in terms(client, f"{place}/result"))
     # Cassini: three terms that hold together are the right ones.
-    assert a * c - b * b == (-1) ** (wanted["start"] + 1)
+    assert a * c - b * b == (-1) ** (start + 1)
     return True
 
 
@@ -84,6 +98,27 @@ def test_a_worker_that_is_killed_is_back_by_itself(host: Machine, client: Client
         assert eventually(lambda unit=unit: len(host.children(unit)) > 0)  # type: ignore[misc]
 
     assert works(client)
+
+
+@pytest.mark.disruptive
+@pytest.mark.parametrize(
+    "ending", ["kill -KILL %s", "systemctl restart redis-server.service # %s"], ids=["kill", "restart"]
+)
+def test_jobs_outlive_redis(client: Client, data: Machine, ending: str) -> None:
+    past = finished(client, submitted(client, 3))
+    n = random.randrange(25_000_000, 30_000_000)  # noqa: S311 - no secret
+    under_way = submitted(client, 1, n)
+    eventually(lambda: client.ask(under_way).json["state"] == "running", pause=0.05)
+
+    if ending == "kill":
+        data.check("kill -KILL %s", str(data.main_pid("redis-server.service")))
+    else:
+        data.check("systemctl restart redis-server.service")
+
+    eventually(lambda: readiness(client) == "ready")
+    assert client.ask(f"{past}/result").status == 200
+    (value,) = terms(client, f"{finished(client, under_way)}/result")
+    assert len(value) == int(n * math.log10((1 + 5**0.5) / 2) - math.log10(5) / 2) + 1
 
 
 @pytest.mark.disruptive
