@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from web import cors, explorer, health, jobs, later, logs, openapi, pages, problems, queue, store, stream, terms
+from web.connection import connect
 from web.contract import Contract
 from web.jobstore import Jobs
 from web.settings import Settings, from_environment_or_exit
@@ -74,4 +75,6 @@ def _application(settings: Settings) -> Flask:
 
 
 def _jobs(settings: Settings) -> Jobs | None:
-    return Jobs(settings, partial(queue.tell, queue.make_sender(settings))) if settings.redis_url else None
+    if settings.redis_url is None:
+        return None
+    return Jobs(settings, partial(queue.tell, queue.make_sender(settings), connect(settings)))

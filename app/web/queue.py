@@ -10,6 +10,7 @@ from kombu import Queue
 from kombu.exceptions import OperationalError
 
 from web import sentinels
+from web.connection import is_wrong_type
 from web.jobstore import LONG, PRIORITIES
 from web.settings import Settings
 
@@ -120,10 +121,21 @@ def make_sender(settings: Settings) -> Celery:
     return app
 
 
-def tell(app: Celery, id: str, queue: str) -> None:
+def tell(app: Celery, client: "redis.Redis", id: str, queue: str) -> None:
     """Send the message that job *id* waits in *queue*."""
     try:
-        app.send_task(TASK, args=(id,), task_id=id, queue=queue, priority=PRIORITIES[queue], retry=False)
+        try:
+            _send(app, id, queue)
+        except OperationalError as error:
+            if not is_wrong_type(error.__cause__):
+                raise
+            # Workers that run already do not look: they would go on well, and never hear of a job again.
+            mend(client)
+            _send(app, id, queue)
     except (OperationalError, redis.RedisError) as error:
         # The job is queued all the same: the workers' sweep finds it.
         logger.warning("no worker could be told of the job", extra={"job": id, "error": type(error).__name__})
+
+
+def _send(app: Celery, id: str, queue: str) -> None:
+    app.send_task(TASK, args=(id,), task_id=id, queue=queue, priority=PRIORITIES[queue], retry=False)

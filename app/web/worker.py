@@ -48,7 +48,7 @@ def _settings() -> Settings:
 
 settings = _settings()
 app = queue.make(settings)
-jobs = Jobs(settings, partial(queue.tell, app))
+jobs = Jobs(settings, partial(queue.tell, app, connect(settings)))
 
 
 @app.task(name=queue.TASK)

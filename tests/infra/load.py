@@ -27,6 +27,16 @@ def sequence(count: int) -> list[str]:
     return terms
 
 
+def last_digits(n: int) -> str:
+    """Return the last 18 digits of F(n), by F(2k) = F(k)(2F(k+1) - F(k)) and F(2k+1) = F(k)² + F(k+1)²."""
+    a, b, most = 0, 1, 10**18
+    for bit in bin(n)[2:]:
+        a, b = a * (2 * b - a) % most, (a * a + b * b) % most
+        if bit == "1":
+            a, b = b, (a + b) % most
+    return f"{a:018}"
+
+
 TERMS = sequence(1_000)
 
 

@@ -238,6 +238,11 @@ class Machine:
         """Return the workers of a unit's main process."""
         return [int(pid) for pid in self.run("pgrep --parent %s", str(self.main_pid(unit))).stdout.split()]
 
+    def journal(self, units: str) -> list[str]:
+        """Return the last lines of *units* (a pattern) in the journal, all that has been said by now."""
+        self.check("journalctl --sync")
+        return self.check("journalctl --unit=%s --output=cat --since=-15min", units).splitlines()
+
     def started(self) -> dict[str, str]:
         """Tell for each unit which process it is and since when: the same twice means that nobody restarted it."""
         names = " ".join(["%s"] * len(self.units))

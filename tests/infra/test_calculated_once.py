@@ -1,6 +1,5 @@
 """Each thing is calculated once, however many ask for it at the same time, and all are given the same."""
 
-import json
 import random
 import threading
 from collections.abc import Callable
@@ -8,14 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from client import PAGES, Answer, Client, with_id
+from jobs import post
+from load import last_digits
 from machine import Machine
 from waiting import eventually
 
 CLIENTS = 50
-JOBS = "/api/v1/jobs"
-
-# What is compared with an oracle: the last digits, which plain arithmetic gives without the number.
-TAIL = 10**18
 
 
 def at_once(ask: Callable[[int], Answer]) -> list[Answer]:
@@ -28,25 +25,6 @@ def at_once(ask: Callable[[int], Answer]) -> list[Answer]:
 
     with ThreadPoolExecutor(CLIENTS) as clients:
         return list(clients.map(one, range(CLIENTS)))
-
-
-def tail(n: int) -> str:
-    """Return the last digits of F(n), by the identity F(2k) = F(k)(2F(k+1) - F(k)), F(2k+1) = F(k)² + F(k+1)²."""
-    a, b = 0, 1
-    for bit in bin(n)[2:]:
-        a, b = a * (2 * b - a) % TAIL, (a * a + b * b) % TAIL
-        if bit == "1":
-            a, b = b, (a + b) % TAIL
-    return f"{a:018}"
-
-
-def said(machines: list[Machine], units: str) -> list[str]:
-    """Return the last lines in the journals of *units*."""
-    found = []
-    for machine in machines:
-        machine.check("journalctl --sync")
-        found += machine.check("journalctl --unit=%s --output=cat --since=-15min", units).splitlines()
-    return found
 
 
 @pytest.fixture
@@ -68,9 +46,9 @@ def test_what_is_answered_within_the_request_is_calculated_by_one_request_for_al
     assert len({answer.body for answer in answers}) == 1
     document = answers[0].json
     first = document["value"] if kind == "term" else document["terms"][0]
-    assert first.endswith(tail(n if kind == "term" else document["start"]))
+    assert first.endswith(last_digits(n if kind == "term" else document["start"]))
     hosts = [machine for machine in machines.values() if "web" in machine.roles]
-    lines = said(hosts, "gunicorn.service")
+    lines = [line for host in hosts for line in host.journal("gunicorn.service")]
     assert sum(each["X-Request-ID"] in line for line in lines for each in ids) == 1
 
 
@@ -78,14 +56,13 @@ def test_a_job_is_done_by_one_worker_for_all_whatever_they_ask_for_it_by(
     client: Client, machines: dict[str, Machine], n: int
 ) -> None:
     n += 10_000_000
-    wish = json.dumps({"n": n}).encode()
 
     def ask(number: int) -> Answer:
         if number % 2:
             place, wanted = f"{PAGES}/{n}", lambda: client.ask(f"{PAGES}/{n}")
             first = client.ask(place)
         else:
-            first = client.ask(JOBS, {"Content-Type": "application/json"}, "POST", wish)
+            first = post(client, n, 1)
             wanted = lambda: client.ask(f"{first.header('Location')}/result")  # noqa: E731
         assert first.status in (200, 202), first.body
 
@@ -105,7 +82,8 @@ def test_a_job_is_done_by_one_worker_for_all_whatever_they_ask_for_it_by(
     assert len({answer.body for answer in terms}) == 1
     assert len({answer.body for answer in results}) == 1
     assert terms[0].json["value"] == results[0].json["terms"][0]
-    assert terms[0].json["value"].endswith(tail(n))
+    assert terms[0].json["value"].endswith(last_digits(n))
     workers = [machine for machine in machines.values() if "worker" in machine.roles]
-    calculated = [line for line in said(workers, "celery@*") if "job calculated" in line and f'"{n}-1"' in line]
+    lines = [line for host in workers for line in host.journal("celery@*")]
+    calculated = [line for line in lines if "job calculated" in line and f'"{n}-1"' in line]
     assert len(calculated) == 1

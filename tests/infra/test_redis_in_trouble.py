@@ -1,6 +1,5 @@
 """Redis emptied, full, slow, or with rubbish under the app's keys: right answers or a 503, and readiness tells."""
 
-import json
 import random
 import threading
 from collections.abc import Iterator
@@ -8,15 +7,15 @@ from contextlib import contextmanager
 
 import pytest
 from client import PAGES, Answer, Client, another_site
-from load import Load, readiness, sequence
+from jobs import JOBS, post, works
+from load import Load, last_digits, readiness, sequence
 from machine import Machine
 from waiting import eventually
 
-pytestmark = [pytest.mark.disruptive, pytest.mark.roles("data")]
+pytestmark = pytest.mark.disruptive
 
 # As many as two pages of what Redis keeps have.
 TERMS = sequence(4_000)
-JOBS = "/api/v1/jobs"
 
 # Each key of the app's turned into another kind, or into bytes that mean nothing.
 RUBBISH = """
@@ -34,12 +33,11 @@ return #keys
 
 
 @pytest.fixture(scope="module")
-def redis(machines: dict[str, Machine]) -> Iterator[Machine]:
+def redis(data: Machine) -> Iterator[Machine]:
     """The host of Redis, on which the app's user may do everything for a while."""
-    (host,) = (machine for machine in machines.values() if "data" in machine.roles)
-    with host.applied({"redis": {"commands": "+@all"}}) as applied:
+    with data.applied({"redis": {"commands": "+@all"}}) as applied:
         assert applied.ok, applied.message
-        yield host
+        yield data
 
 
 def is_right_or_refused(client: Client) -> set[int]:
@@ -55,42 +53,24 @@ def is_right_or_refused(client: Client) -> set[int]:
     for _ in range(2):
         answer = client.ask(f"{PAGES}?page={n}&per_page=2", another_site())
         assert answer.status == 200, answer.body[:500]
-        a, b = (term for term in answer.json["terms"])
-        assert tail(a, b, 2 * (n - 1))
+        a, b = answer.json["terms"]
+        assert (a[-18:], b[-18:]) == (last_digits(2 * n - 2), last_digits(2 * n - 1))
         answers.append(answer)
-    wish = json.dumps({"n": n}).encode()
-    answers.append(client.ask(JOBS, {"Content-Type": "application/json"}, "POST", wish))
+    answers.append(post(client, n, 1))
     answers.append(client.ask(f"{JOBS}?per_page=5"))
     for answer in answers[-2:]:
         assert answer.status in (200, 202) or is_refused(answer), (answer.status, answer.body[:500])
     return {answer.status for answer in answers}
 
 
-def tail(a: str, b: str, start: int, digits: int = 15) -> bool:
-    """Fail unless *a* and *b* end as F(start) and F(start + 1) do, by plain addition."""
-    current, following = 0, 1
-    for _ in range(start):
-        current, following = following, (current + following) % 10**digits
-    assert (int(a[-digits:]), int(b[-digits:])) == (current, following)
-    return True
-
-
 def is_refused(answer: Answer) -> bool:
     return answer.status == 503 and answer.is_problem and int(answer.header("Retry-After") or 0) > 0
 
 
-def works(client: Client) -> bool:
-    """Have a job done; fail unless it is."""
-    n = random.randrange(10_000, 20_000)  # noqa: S311 - no secret
-    posted = client.ask(JOBS, {"Content-Type": "application/json"}, "POST", json.dumps({"n": n}).encode())
-    assert posted.status == 202, posted.body
-    return bool(eventually(lambda: client.ask(posted.header("Location") or "").json["state"] == "done", deadline=20))
-
-
 def is_well(client: Client) -> bool:
+    """Tell whether nothing is refused any more; jobs that are taken from then on must be done, each of them."""
     assert readiness(client) == "ready"
-    assert is_right_or_refused(client) <= {200, 202}
-    return works(client)
+    return is_right_or_refused(client) <= {200, 202}
 
 
 @contextmanager
@@ -119,6 +99,7 @@ def test_an_emptied_redis_costs_nothing_but_time(redis: Machine, client: Client)
 
     assert running.failures == []
     assert eventually(lambda: is_well(client))
+    assert works(client)
 
 
 def test_a_redis_without_room_still_reads_and_readiness_tells(redis: Machine, client: Client) -> None:
@@ -134,6 +115,7 @@ def test_a_redis_without_room_still_reads_and_readiness_tells(redis: Machine, cl
 
     assert running.failures == []
     assert eventually(lambda: is_well(client))
+    assert works(client)
 
 
 def test_rubbish_is_known_for_what_it_is(redis: Machine, client: Client) -> None:
@@ -145,6 +127,7 @@ def test_rubbish_is_known_for_what_it_is(redis: Machine, client: Client) -> None
 
     assert running.failures == []
     assert eventually(lambda: is_well(client))
+    assert works(client)
 
 
 def test_a_slow_redis_is_left_alone_and_readiness_tells(redis: Machine, client: Client) -> None:
@@ -155,3 +138,4 @@ def test_a_slow_redis_is_left_alone_and_readiness_tells(redis: Machine, client: 
 
     assert running.failures == []
     assert eventually(lambda: is_well(client))
+    assert works(client)

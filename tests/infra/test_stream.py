@@ -17,9 +17,7 @@ SERVICE_RESTART = 1012
 
 def ended(host: Machine, id: str) -> str | None:
     """Return how the stream with the request id *id* ended, by its log; None while it has not."""
-    host.check("journalctl --sync")
-    lines = host.check("journalctl --unit=%s --output=cat --since=-15min", UNIT).splitlines()
-    said = [json.loads(line) for line in lines if id in line]
+    said = [json.loads(line) for line in host.journal(UNIT) if id in line]
     return next((line["end"] for line in said if "end" in line), None)
 
 

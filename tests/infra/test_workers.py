@@ -1,61 +1,22 @@
 """Workers: those of pillar run, in the release that serves, behind pages, and are back when they are killed."""
 
-import json
 import math
 import random
 
 import pytest
 from client import Client
+from jobs import finished, submitted, terms, works
 from load import readiness
 from machine import Machine
 from waiting import eventually
 
 pytestmark = pytest.mark.roles("worker")
 
-JOBS = "/api/v1/jobs"
-
 
 def units(host: Machine) -> list[str]:
     """Return the workers that run."""
     listed = host.check("systemctl list-units --plain --no-legend --state=active 'celery@*.service'")
     return sorted(line.split()[0] for line in listed.splitlines())
-
-
-def submitted(client: Client, count: int, start: int | None = None) -> str:
-    """Submit a job for *count* terms, by default one that nobody has asked for yet; return its address."""
-    # Below Python's limit of digits.
-    start = random.randrange(10_000, 20_000) if start is None else start  # noqa: S311 - no secret
-    wish = json.dumps({"start": start, "count": count}).encode()
-    answer = client.ask(JOBS, {"Content-Type": "application/json"}, "POST", wish)
-    assert answer.status == 202, answer.body
-    return answer.header("Location") or ""
-
-
-def finished(client: Client, place: str) -> str:
-    """Wait until the job at *place* is done; return its address."""
-
-    def done() -> bool:
-        answer = client.ask(place)
-        assert answer.status == 503 or answer.json["state"] in ("queued", "running", "done"), answer.body
-        return answer.status == 200 and bool(answer.json["state"] == "done")
-
-    eventually(done)
-    return place
-
-
-def works(client: Client) -> bool:
-    """Have a job done that nobody has asked for yet, and fail unless its result is right."""
-    place = finished(client, submitted(client, 3))
-    start = client.ask(place).json["start"]
-    a, b, c = (int(digits) for digits in terms(client, f"{place}/result"))
-    # Cassini: three terms that hold together are the right ones.
-    assert a * c - b * b == (-1) ** (start + 1)
-    return True
-
-
-def terms(client: Client, target: str) -> list[str]:
-    found: list[str] = client.ask(target).json["terms"]
-    return found
 
 
 def test_workers_are_those_of_pillar(host: Machine) -> None:
@@ -101,9 +62,7 @@ def test_a_worker_that_is_killed_is_back_by_itself(host: Machine, client: Client
 
 
 @pytest.mark.disruptive
-@pytest.mark.parametrize(
-    "ending", ["kill -KILL %s", "systemctl restart redis-server.service # %s"], ids=["kill", "restart"]
-)
+@pytest.mark.parametrize("ending", ["kill", "restart"])
 def test_jobs_outlive_redis(client: Client, data: Machine, ending: str) -> None:
     past = finished(client, submitted(client, 3))
     n = random.randrange(25_000_000, 30_000_000)  # noqa: S311 - no secret

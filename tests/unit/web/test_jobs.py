@@ -687,6 +687,17 @@ def test_rubbish_in_the_queue_stops_nothing(
     nothing_is_stuck(server)
 
 
+def test_rubbish_in_the_queue_of_a_worker_at_rest_keeps_no_job_from_it(
+    service: FlaskClient, start_worker: Callable[..., Worker], server: RedisServer
+) -> None:
+    start_worker()
+    for name in ("short", "long"):
+        server.client.delete(f"{KEY_PREFIX}_kombu.binding.{name}")
+        server.client.rpush(f"{KEY_PREFIX}_kombu.binding.{name}", "rubbish")
+    assert ended(service, submit(service, {"n": 30_000}))["state"] == "done"
+    nothing_is_stuck(server)
+
+
 @pytest.mark.parametrize(
     ("url", "broker"),
     [
