@@ -113,23 +113,36 @@ def browser(report: "Report", options: argparse.Namespace) -> None:
 
 
 def infra(report: "Report", options: argparse.Namespace) -> None:
-    if options.ssh_config:
-        infra_tests(report, options, options.ssh_config, {})
-        return
-    if os.geteuid() != 0:
-        raise CannotRunError("a lab needs root (try sudo); with --ssh-config a running installation is tested instead")
-    with lab(report, options):
-        config = CACHE / "lab-ssh-config"
-        told = subprocess.run(["vagrant", "ssh-config"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
-        if told.returncode:
-            raise CannotRunError("vagrant ssh-config failed")
-        config.write_text(told.stdout)
-        infra_tests(report, options, config, {"TURNKEY_LAB": "1"})
+    running_hosts(report, options, "single", ["tests/infra", "--ignore=tests/infra/cluster"])
 
 
-def infra_tests(report: "Report", options: argparse.Namespace, config: pathlib.Path, lab: dict[str, str]) -> None:
-    where = [f"--hosts={options.hosts}", f"--ssh-config={config}", f"--topology={options.topology}"]
-    report.pytest("running hosts", ["tests/infra", *where], options, environment=lab, test_limit=900, limit=60 * 60)
+def cluster(report: "Report", options: argparse.Namespace) -> None:
+    # What each host of a cluster must show besides; what takes a host apart is proved on one host alone.
+    each = [f"tests/infra/test_{name}.py" for name in ("clock", "firewall", "security")]
+    chosen = ["tests/infra/cluster", *each, "-m", "cluster or not disruptive"]
+    running_hosts(report, options, "cluster", chosen)
+
+
+def running_hosts(report: "Report", options: argparse.Namespace, topology: str, tests: list[str]) -> None:
+    """Run *tests* on hosts, of *topology* unless the options name another: those of a lab, or of an installation."""
+    topology = options.topology or topology
+    with contextlib.ExitStack() as stack:
+        config, environment = options.ssh_config, {}
+        if not config:
+            if os.geteuid() != 0:
+                raise CannotRunError(
+                    "a lab needs root (try sudo); with --ssh-config a running installation is tested instead"
+                )
+            stack.enter_context(lab(report, options, topology))
+            config, environment = CACHE / "lab-ssh-config", {"TURNKEY_LAB": "1"}
+            told = subprocess.run(["vagrant", "ssh-config"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+            if told.returncode:
+                raise CannotRunError("vagrant ssh-config failed")
+            config.write_text(told.stdout)
+        where = [f"--hosts={options.hosts}", f"--ssh-config={config}", f"--topology={topology}"]
+        report.pytest(
+            "running hosts", [*tests, *where], options, environment=environment, test_limit=900, limit=60 * 60
+        )
 
 
 SUITES = {
@@ -141,20 +154,21 @@ SUITES = {
         states,
     ),
     "browser": Suite("the explorer in a real browser: no root, no hosts", ("chromium", "redis-server"), browser),
-    "infra": Suite("the whole stack on running hosts (of a lab, unless --ssh-config names others)", ("ssh",), infra),
+    "infra": Suite("the whole stack on a running host (of a lab, unless --ssh-config names another)", ("ssh",), infra),
+    "cluster": Suite("the same on several hosts, any of which is lost meanwhile", ("ssh",), cluster),
 }
 
 # --- the lab ----------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def lab(report: "Report", options: argparse.Namespace) -> Iterator[None]:
+def lab(report: "Report", options: argparse.Namespace, topology: str) -> Iterator[None]:
     """Hosts that run the stack. Those that were up before stay up; so do new ones with --keep."""
     if ahead := LabAhead.started:
         # Had it failed, the lab/up below tells why.
         report.tool("lab/up --no-apply, begun with the first suite", ["cat", ahead.end()])
     found = None if ahead else lab_that_is_up()
-    wanted = {"topology": options.topology, "os": options.os, "repository": str(ROOT)}
+    wanted = {"topology": topology, "os": options.os, "repository": str(ROOT)}
     if found and found != wanted:
         told = "{topology} on {os}, of the repository in {repository}".format_map(found)
         # Another repository's lab is another person's. On CI nobody is left to take it down.
@@ -163,7 +177,7 @@ def lab(report: "Report", options: argparse.Namespace) -> Iterator[None]:
         print(f"Taking down the lab that is up: {told}", flush=True)
         report.tool("lab/down", ["lab/down"], limit=300)
     try:
-        if not report.tool("lab/up", ["lab/up", options.topology, "--os", options.os], limit=45 * 60):
+        if not report.tool("lab/up", ["lab/up", topology, "--os", options.os], limit=45 * 60):
             raise CannotRunError("without a lab there is nothing to test; the log of lab/up is above")
         yield
     finally:
@@ -181,7 +195,7 @@ class LabAhead:
         CACHE.mkdir(exist_ok=True)
         with self._log.open("w") as log:
             self._child = subprocess.Popen(
-                ["lab/up", options.topology, "--os", options.os, "--no-apply"],
+                ["lab/up", options.topology or "single", "--os", options.os, "--no-apply"],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -523,9 +537,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--suite", nargs="+", metavar="NAME", choices=SUITES, default=list(SUITES), help="only these")
     parser.add_argument("-k", metavar="EXPR", help="only the tests that match, as pytest has it")
     parser.add_argument("--junit", type=pathlib.Path, metavar="DIR", help="write JUnit files there")
-    group = parser.add_argument_group("infra")
+    group = parser.add_argument_group("infra and cluster")
     group.add_argument("--os", choices=("debian-13", "debian-12"), default="debian-13", help="of the lab's hosts")
-    group.add_argument("--topology", default="single", metavar="NAME", help="salt/pillar/topology/NAME.sls (single)")
+    group.add_argument("--topology", metavar="NAME", help="salt/pillar/topology/NAME.sls (single, cluster)")
     group.add_argument("--keep", action="store_true", help="leave the lab up")
     group.add_argument("--hosts", default="all", metavar="NAMES", help="only these hosts, separated by commas")
     group.add_argument(
@@ -535,7 +549,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="test a running installation, reached in this way: no lab",
     )
     options = parser.parse_args(arguments)
-    if not (ROOT / "salt" / "pillar" / "topology" / f"{options.topology}.sls").is_file():
+    if options.topology and not (ROOT / "salt" / "pillar" / "topology" / f"{options.topology}.sls").is_file():
         parser.error(f"there is no salt/pillar/topology/{options.topology}.sls")
     if options.ssh_config:
         options.ssh_config = options.ssh_config.resolve()

@@ -14,6 +14,10 @@ PATIENCE = 120
 PAGES = "/api/v1/fibonacci"
 
 
+class CutOffError(ConnectionError):
+    """An answer had begun, and its body broke off."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What came back."""
@@ -53,9 +57,10 @@ class Answer:
 class Client:
     """Asks the service at one address."""
 
-    def __init__(self, address: str, port: int) -> None:
+    def __init__(self, address: str, port: int, patience: float = PATIENCE) -> None:
         self.address = address
         self.port = port
+        self.patience = patience
 
     def ask(
         self,
@@ -76,7 +81,10 @@ class Client:
                 used.putheader("Content-Length", str(len(body)))
             used.endheaders(body)
             response = used.getresponse()
-            return Answer(response.status, response.headers, response.read())
+            try:
+                return Answer(response.status, response.headers, response.read())
+            except (http.client.IncompleteRead, OSError) as error:
+                raise CutOffError(repr(error)) from error
         finally:
             if connection is None:
                 used.close()
@@ -87,7 +95,7 @@ class Client:
 
     def send(self, request: bytes) -> Answer:
         """Send bytes as they are and read one answer."""
-        with socket.create_connection((self.address, self.port), timeout=PATIENCE) as sock:
+        with socket.create_connection((self.address, self.port), timeout=self.patience) as sock:
             sock.sendall(request)
             response = http.client.HTTPResponse(sock)
             response.begin()
@@ -95,12 +103,12 @@ class Client:
 
     def send_many(self, requests: bytes) -> int:
         """Send several requests in one go, the last of which closes the connection; count the answers 200."""
-        with socket.create_connection((self.address, self.port), timeout=PATIENCE) as sock:
+        with socket.create_connection((self.address, self.port), timeout=self.patience) as sock:
             sock.sendall(requests)
             return sock.makefile("rb").read().count(b"HTTP/1.1 200 OK\r\n")
 
     def connection(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self.address, self.port, timeout=PATIENCE)
+        return http.client.HTTPConnection(self.address, self.port, timeout=self.patience)
 
 
 def another_site() -> dict[str, str]:

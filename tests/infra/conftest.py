@@ -29,6 +29,7 @@ TIMEOUT = 600
 
 MARKERS = (
     "roles(name, ...): the test's hosts are those with one of the roles; without: all",
+    "cluster: about several hosts",
     "disruptive: changes what a host runs, or kills it; runs on lab hosts only",
 )
 

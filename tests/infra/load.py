@@ -3,10 +3,11 @@
 import http.client
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from types import TracebackType
 
-from client import PAGES, Answer, Client, another_site
+from client import PAGES, Answer, Client, CutOffError, another_site
 from waiting import eventually
 
 # What a kept connection may say when the server has closed it in the meantime: any client then asks on a new one.
@@ -76,12 +77,15 @@ def readiness(client: Client) -> str:
 class Load:
     """Asks from several clients at once for as long as the block runs; half of them keep their connections.
 
-    Afterwards `total` says how many requests there were and `failures` what went wrong with which.
+    Afterwards `total` says how many requests there were and `failures` what went wrong with which; `cut` are those of
+    them whose body was on its way already. `answered` are the moments of right answers, by `time.monotonic`.
     """
 
     def __init__(self, client: Client, clients: int = 4) -> None:
         self.total = 0
         self.failures: list[str] = []
+        self.cut: list[str] = []
+        self.answered: list[float] = []
         self._client = client
         self._over = threading.Event()
         self._lock = threading.Lock()
@@ -113,16 +117,20 @@ class Load:
         for target, headers in pages():
             if self._over.wait(BREATH):
                 break
+            is_cut = False
             try:
                 failure = is_the_page(target, self._ask(connection, target, headers))
             except (OSError, http.client.HTTPException, ValueError) as error:
-                failure = repr(error)
+                failure, is_cut = repr(error), isinstance(error, CutOffError)
             if failure or not keeps:
                 connection.close()
             with self._lock:
                 self.total += 1
                 if failure:
                     self.failures.append(f"request {self.total}, {target} {headers}: {failure}")
+                    self.cut += self.failures[-1:] if is_cut else []
+                else:
+                    self.answered.append(time.monotonic())
         connection.close()
 
     def _ask(self, connection: http.client.HTTPConnection, target: str, headers: dict[str, str]) -> Answer:

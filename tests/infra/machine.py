@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -60,6 +61,15 @@ try:
     print("\\n".join(f"{name}:{value}" for name, value in reply.items()) if isinstance(reply, dict) else reply)
 except redis.RedisError as error:
     print("refused:", error)
+"""
+
+
+ASK_HAPROXY = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as admin:
+    admin.connect(sys.argv[1])
+    admin.sendall(sys.argv[2].encode() + b"\\n")
+    print(admin.makefile().read())
 """
 
 
@@ -276,3 +286,10 @@ class Machine:
             f"{self.root}/current/environment",
             *command,
         )
+
+    # The load balancer
+
+    def balance(self) -> list[dict[str, str]]:
+        """Return HAProxy's statistics: a row for each server, with `pxname`, `svname`, `status` and more."""
+        told = self.python(ASK_HAPROXY, self.settings("haproxy")["admin_socket"], "show stat")
+        return list(csv.DictReader(told.lstrip("# ").splitlines()))

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any
 
 import websocket
-from client import PATIENCE, Answer, Client
+from client import Answer, Client
 
 STREAM = "/api/v1/stream"
 UNIT = "gunicorn-stream.service"
@@ -25,7 +25,7 @@ class Stream:
         try:
             # json.loads sees to the UTF-8: what the library has for it is slower than the stream.
             self._socket = websocket.create_connection(
-                url, timeout=PATIENCE, header={"X-Request-ID": id} if id else {}, skip_utf8_validation=True
+                url, timeout=client.patience, header={"X-Request-ID": id} if id else {}, skip_utf8_validation=True
             )
         except websocket.WebSocketException as error:
             raise ConnectionError(f"no websocket: {error}") from error

@@ -1,0 +1,101 @@
+"""What the tests of a cluster share: a steady load that is reported on, and the faults of hosts.
+
+The reports stand at the end of pytest's output, one line for each fault.
+"""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from client import Client
+from hosts import has_booted, is_whole, with_role
+from machine import Machine
+from steady import Steady
+from waiting import eventually
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+REPORTS = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[REPORTS] = []
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if config.stash.get(REPORTS, []):
+        terminalreporter.section("what clients saw")
+        for line in config.stash[REPORTS]:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def steady(client: Client, machines: dict[str, Machine], request: pytest.FixtureRequest) -> Callable[[str], Any]:
+    """Return a context manager: the steady load for as long as its block runs, on a cluster that is whole."""
+
+    @contextmanager
+    def steady(what: str) -> Iterator[Steady]:
+        eventually(lambda: is_whole(machines, client))
+        running = Steady(client, what)
+        try:
+            with running:
+                yield running
+        finally:
+            request.config.stash[REPORTS].append(running.report())
+
+    return steady
+
+
+@pytest.fixture(scope="session")
+def balancers(machines: dict[str, Machine]) -> list[Machine]:
+    return with_role(machines, "lb")
+
+
+@pytest.fixture(scope="session")
+def monitor(machines: dict[str, Machine]) -> Machine:
+    return with_role(machines, "monitor")[0]
+
+
+@pytest.fixture(scope="session")
+def topology_file(topology: dict[str, Any]) -> Path:
+    return REPOSITORY / "salt" / "pillar" / "topology" / f"{topology['name']}.sls"
+
+
+@pytest.fixture(scope="session")
+def converge(topology: dict[str, Any]) -> Callable[[], None]:
+    """Return what brings the lab to what the repository says, as an operator does."""
+
+    def converge() -> None:
+        shown = subprocess.run(
+            ["docker", "ps", "--filter", "label=turnkey.lab", "--format", '{{.Label "turnkey.os"}}'],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        command = ["lab/up", topology["name"], "--os", shown.stdout.split()[0]]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stdout[-5000:]}\n{done.stderr[-2000:]}"
+
+    return converge
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def killed(container: Callable[[Machine], str], machines: dict[str, Machine]) -> Callable[[Machine], Any]:
+    """Return a context manager: a host is dead for as long as its block runs, and then starts."""
+
+    @contextmanager
+    def killed(machine: Machine) -> Iterator[None]:
+        name = container(machine)
+        subprocess.run(["docker", "kill", name], check=True, capture_output=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["docker", "start", name], check=True, capture_output=True)
+            eventually(lambda: has_booted(machine))
+
+    return killed

@@ -1,0 +1,83 @@
+"""Which host does what in a cluster just now, whether it is whole, and how one is cut off."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from client import Client
+from load import readiness
+from machine import Machine
+
+# Let nobody of the network in or out but ssh: the host lives, and is cut off.
+CUT_OFF = """
+table inet cut_off {
+    chain input { type filter hook input priority -300; iif lo accept; tcp dport 22 accept; drop; }
+    chain output { type filter hook output priority -300; oif lo accept; tcp sport 22 accept; drop; }
+}
+"""
+
+
+def with_role(machines: dict[str, Machine], role: str) -> list[Machine]:
+    found = [machine for machine in machines.values() if role in machine.roles]
+    assert found, f"none of the chosen hosts has the role {role}"
+    return found
+
+
+def holder(balancers: list[Machine], address: str) -> Machine:
+    """Return the load balancer that holds the virtual address."""
+    found = [machine for machine in balancers if machine.run("ip -4 -o addr show to %s", address).stdout]
+    assert len(found) == 1, f"{address} is held by {found}"
+    return found[0]
+
+
+def primary(asked: list[Machine]) -> str:
+    """Return the address of Redis's primary, on which the Sentinels of all hosts *asked* must agree."""
+    told = {
+        machine.name: machine.check("ask-sentinel SENTINEL GET-MASTER-ADDR-BY-NAME turnkey").splitlines()[0]
+        for machine in asked
+    }
+    assert len(set(told.values())) == 1, told
+    return next(iter(told.values()))
+
+
+def replicas(machine: Machine) -> int:
+    """Return how many replicas follow the primary and are well, by the Sentinel of a host."""
+    return len(machine.call("primary.view")["replicas"])
+
+
+def orders(monitor: Machine, function: str, target: str = "*") -> dict[str, Any]:
+    """Return what each minion answers to an order of the master."""
+    told = monitor.run("salt --out=json --static --timeout=60 %s %s", target, function)
+    answers: dict[str, Any] = json.loads(told.stdout)
+    return answers
+
+
+def is_whole(machines: dict[str, Machine], client: Client) -> bool:
+    """Fail unless every host runs all that it should, and each takes its part."""
+    for machine in machines.values():
+        states = machine.check(f"systemctl show --value --property=ActiveState {' '.join(machine.units)}").split()
+        assert set(states) == {"active"}, (machine, dict(zip(machine.units, states, strict=True)))
+    data = with_role(machines, "data")
+    primary(data)
+    assert replicas(data[0]) == len(data) - 1
+    for balancer in with_role(machines, "lb"):
+        servers = balancer.call("balancer.servers")
+        assert all(server["up"] and not server["drained"] for server in servers.values()), (balancer, servers)
+    return readiness(client) == "ready"
+
+
+def has_booted(machine: Machine) -> bool:
+    assert machine.run("systemctl is-system-running").stdout.strip() == "running"
+    return all(machine.show(unit, "ActiveState") == "active" for unit in machine.units)
+
+
+@contextmanager
+def cut_off(machine: Machine) -> Iterator[None]:
+    """Leave a host nothing of the network but ssh, for as long as the block runs."""
+    machine.write("/run/cut-off.nft", CUT_OFF)
+    machine.check("nft --file /run/cut-off.nft")
+    try:
+        yield
+    finally:
+        machine.check("nft delete table inet cut_off; rm /run/cut-off.nft")
