@@ -137,7 +137,7 @@ def test_a_primary_that_is_cut_off_takes_no_writes_and_follows_when_it_is_back(
         eventually(lambda: replicas(others[0]) == len(data) - 1)
         first = at(primary(data), machines)
         assert write(first, "EXISTS", LOST) == "0", alone
-        eventually(lambda: write(victim, "ROLE").startswith("slave"))
+        eventually(lambda: "role:slave" in write(victim, "INFO", "replication"))
         assert write(victim, "EXISTS", LOST) == "0"
 
     assert running.failed == []
