@@ -24,6 +24,14 @@ def digest(source, requirements, environment):
 
         salt-call release.digest salt://fibonacci/app salt://fibonacci/requirements.txt '{}'
     """
+    # Each template that needs the name asks: within one apply the answer is one, and reading all files takes a while.
+    key = f"release.digest:{json.dumps([source, requirements, environment], sort_keys=True)}"
+    if key not in __context__:
+        __context__[key] = _digest(source, requirements, environment)
+    return __context__[key]
+
+
+def _digest(source, requirements, environment):
     hashed = hashlib.sha256()
 
     def feed(name, content):

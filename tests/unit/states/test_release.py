@@ -23,7 +23,7 @@ def site(tmp_path):
     return tmp_path
 
 
-def digest(site, environment=ENVIRONMENT, osfinger="Debian-13", source="salt://site/app", lock=LOCK):
+def digest(site, environment=ENVIRONMENT, osfinger="Debian-13", source="salt://site/app", lock=LOCK, context=None):
     def cache_file(url):
         path = site / url.removeprefix("salt://")
         return str(path) if path.is_file() else ""
@@ -34,6 +34,7 @@ def digest(site, environment=ENVIRONMENT, osfinger="Debian-13", source="salt://s
 
     module = load(
         "_modules/release.py",
+        __context__={} if context is None else context,
         __grains__={"osfinger": osfinger},
         __salt__={"cp.cache_file": cache_file, "cp.list_master": list_master},
     )
@@ -49,6 +50,14 @@ def test_same_content_has_the_same_name(site, before):
     assert digest(site) == before
     assert len(before) == 16
     assert int(before, 16) >= 0
+
+
+def test_name_is_one_within_an_apply_whatever_changes_meanwhile(site):
+    context = {}
+    before = digest(site, context=context)
+    (site / "site/app/wsgi.py").write_text("app = 2\n")
+    assert digest(site, context=context) == before
+    assert digest(site, {"DEPTH": 4}, context=context) != before
 
 
 def test_changed_file_makes_a_new_release(site, before):
