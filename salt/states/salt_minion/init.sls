@@ -9,7 +9,7 @@
     - makedirs: true
     - check_cmd: >-
         /opt/salt/bin/python -c
-        'import salt.config, sys; salt.config.minion_config(sys.argv[1], exit_on_config_errors=True)'
+        'import salt.config, sys; salt.config.minion_config(sys.argv[1], ignore_config_errors=False)'
 
 /etc/systemd/system/salt-minion.service:
   file.managed:
