@@ -163,7 +163,7 @@ write(
         # States run from top to bottom, and what follows a failure would only fail in its wake.
         "failhard": True,
         "state_output": "changes",
-        "turnkey": {"topology": topology, "pillar": extra_pillar},
+        "turnkey": {"topology": topology, "pillar": extra_pillar, "repository": str(repository)},
     },
     0o644,
 )

@@ -48,8 +48,13 @@ def replicas(machine: Machine) -> int:
 
 def orders(monitor: Machine, function: str, target: str = "*") -> dict[str, Any]:
     """Return what each minion answers to an order of the master."""
-    told = monitor.run("salt --out=json --static --timeout=60 %s %s", target, function)
-    answers: dict[str, Any] = json.loads(told.stdout)
+    told = monitor.run("salt --out=json --timeout=60 %s %s", target, function).stdout.strip()
+    # One document after the other, as the answers come.
+    answers: dict[str, Any] = {}
+    while told:
+        answer, end = json.JSONDecoder().raw_decode(told)
+        answers |= answer
+        told = told[end:].lstrip()
     return answers
 
 

@@ -25,6 +25,8 @@ command = ["redis-cli", "-h", sys.argv[1], "-p", sys.argv[2], "--user", "app", *
 done = subprocess.run(command, env=os.environ | {"REDISCLI_AUTH": password}, capture_output=True, text=True)
 print(done.stdout.strip())
 """
+# It has yaml.
+SALT_PYTHON = "/opt/salt/bin/python"
 LOST = "fibonacci:written-where-nobody-follows"
 
 
@@ -34,7 +36,9 @@ def at(address: str, machines: dict[str, Machine]) -> Machine:
 
 def write(machine: Machine, *command: str) -> str:
     """Return what the Redis of this very host says to a command of the app's user."""
-    return machine.python(WRITE, machine.address, str(machine.settings("redis")["port"]), *command)
+    marks = " ".join(["%s"] * len(command))
+    port = str(machine.settings("redis")["port"])
+    return machine.check(f"{SALT_PYTHON} -c %s %s %s {marks}", WRITE, machine.address, port, *command)
 
 
 def test_a_web_host_dies_and_no_page_fails(

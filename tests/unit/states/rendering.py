@@ -76,7 +76,7 @@ def minion(folder, name, topology=SINGLE, site=None, extra=("lab",)):
         "pillar_roots": {"base": [str(pillar)]},
         "fileserver_list_cache_time": 0,
         "failhard": True,
-        "turnkey": {"topology": topology["name"], "pillar": list(extra)},
+        "turnkey": {"topology": topology["name"], "pillar": list(extra), "repository": str(ROOT)},
         # So far bootstrap's; the rest keeps everything in one folder.
         "root_dir": str(folder),
         "cachedir": str(folder / "cache"),

@@ -116,7 +116,7 @@ class Site:
             "sock_dir": str(folder / "m" / "s"),
             "pidfile": str(folder / "m" / "pid"),
             "log_file": str(folder / "m" / "log"),
-            "turnkey": {"topology": "cluster", "pillar": ["lab"]},
+            "turnkey": {"topology": "cluster", "pillar": ["lab"], "repository": str(ROOT)},
         }
         master["pillar_roots"] = {"base": [str(self.pillar(folder / "m" / "pillar", SECRETS))]}
         self.write("m", "master", master)
