@@ -39,7 +39,7 @@ UNITS_EVERYWHERE = ["chrony.service", "logrotate.timer", "systemd-journald.servi
 # Not what the minion notes of its next runs.
 LIST_CONFIGURATION = r"""
 find /etc /usr/local/sbin -xdev -printf '%p %M %u:%g %l\n' | sort
-find /etc /usr/local/sbin -xdev -type f -not -name _schedule.conf -print0 | sort --zero-terminated | xargs --null sha256sum
+find /etc /usr/local/sbin -xdev -type f -not -name _schedule.conf -print0 | sort -z | xargs --null sha256sum
 """
 
 

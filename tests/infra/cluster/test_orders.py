@@ -20,7 +20,7 @@ def order(monitor: Machine) -> Callable[..., CommandResult]:
     """Return what gives an order on the master: ``order("orch.deploy")``."""
 
     def order(name: str, pillar: str = "{}") -> CommandResult:
-        return monitor.run("salt-run --retcode-passthrough state.orchestrate %s pillar=%s 2>&1", name, pillar)
+        return monitor.run("salt-run state.orchestrate %s pillar=%s 2>&1", name, pillar)
 
     return order
 
