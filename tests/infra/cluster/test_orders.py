@@ -1,6 +1,6 @@
 """Orchestrations: what an operator orders on the master happens host by host, and clients see nothing of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,14 +15,19 @@ from waiting import eventually
 pytestmark = [pytest.mark.cluster, pytest.mark.disruptive]
 
 
-@pytest.fixture
-def order(monitor: Machine) -> Callable[..., CommandResult]:
+# A websocket of the load ends only when it is told to: seconds that an order waits for that.
+DRAIN = {"salt_master": {"orchestration": {"drain": 5}}}
+
+
+@pytest.fixture(scope="module")
+def order(monitor: Machine) -> Iterator[Callable[..., CommandResult]]:
     """Return what gives an order on the master: ``order("orch.deploy")``."""
 
     def order(name: str, pillar: str = "{}") -> CommandResult:
         return monitor.run("salt-run state.orchestrate %s pillar=%s 2>&1", name, pillar)
 
-    return order
+    with monitor.site(DRAIN):
+        yield order
 
 
 def no_client_noticed(running: Any) -> bool:
