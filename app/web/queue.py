@@ -2,6 +2,7 @@
 
 import logging
 import ssl
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import redis
@@ -124,18 +125,19 @@ def make_sender(settings: Settings) -> Celery:
 def tell(app: Celery, client: "redis.Redis", id: str, queue: str) -> None:
     """Send the message that job *id* waits in *queue*."""
     try:
-        try:
-            _send(app, id, queue)
-        except OperationalError as error:
-            if not is_wrong_type(error.__cause__):
-                raise
-            # Workers that run already do not look: they would go on well, and never hear of a job again.
-            mend(client)
-            _send(app, id, queue)
+        _send(app, client, id, queue)
     except (OperationalError, redis.RedisError) as error:
         # The job is queued all the same: the workers' sweep finds it.
         logger.warning("no worker could be told of the job", extra={"job": id, "error": type(error).__name__})
 
 
-def _send(app: Celery, id: str, queue: str) -> None:
-    app.send_task(TASK, args=(id,), task_id=id, queue=queue, priority=PRIORITIES[queue], retry=False)
+def _send(app: Celery, client: "redis.Redis", id: str, queue: str) -> None:
+    options: dict[str, Any] = {"task_id": id, "queue": queue, "priority": PRIORITIES[queue], "retry": False}
+    try:
+        app.send_task(TASK, (id,), **options)
+    except OperationalError as error:
+        if not is_wrong_type(error.__cause__):
+            raise
+        # Workers that run already do not look: they would go on well, and never hear of a job again.
+        mend(client)
+        app.send_task(TASK, (id,), **options)

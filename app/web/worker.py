@@ -48,7 +48,8 @@ def _settings() -> Settings:
 
 settings = _settings()
 app = queue.make(settings)
-jobs = Jobs(settings, partial(queue.tell, app, connect(settings)))
+client = connect(settings)
+jobs = Jobs(settings, partial(queue.tell, app, client))
 
 
 @app.task(name=queue.TASK)
@@ -188,7 +189,7 @@ def _keep_on(**_: Any) -> None:
 def _mend(**_: Any) -> None:
     """Begin with a queue that is one: what it dies of the worker that is started next removes."""
     try:
-        queue.mend(connect(settings))
+        queue.mend(client)
     except redis.RedisError as error:
         logger.warning("queue not looked at", extra={"error": reason(error)})
 

@@ -4,7 +4,7 @@ import json
 import random
 
 from client import Answer, Client
-from waiting import DEADLINE, eventually
+from waiting import eventually
 
 JOBS = "/api/v1/jobs"
 
@@ -24,8 +24,8 @@ def submitted(client: Client, count: int, start: int | None = None) -> str:
     return answer.header("Location") or ""
 
 
-def finished(client: Client, place: str, deadline: float = DEADLINE) -> str:
-    """Wait until the job at *place* is done; return its address."""
+def finished(client: Client, place: str, deadline: float = 60) -> str:
+    """Wait until the job at *place* is done, at most *deadline* seconds; return its address."""
 
     def done() -> bool:
         job = client.ask(place).json
@@ -36,9 +36,9 @@ def finished(client: Client, place: str, deadline: float = DEADLINE) -> str:
     return place
 
 
-def works(client: Client, deadline: float = DEADLINE) -> bool:
+def works(client: Client) -> bool:
     """Have a job done that nobody has asked for yet, and fail unless its result is right."""
-    place = finished(client, submitted(client, 3), deadline)
+    place = finished(client, submitted(client, 3))
     start = client.ask(place).json["start"]
     a, b, c = (int(digits) for digits in terms(client, f"{place}/result"))
     # Cassini: three terms that hold together are the right ones.

@@ -67,10 +67,15 @@ def is_refused(answer: Answer) -> bool:
     return answer.status == 503 and answer.is_problem and int(answer.header("Retry-After") or 0) > 0
 
 
-def is_well(client: Client) -> bool:
-    """Tell whether nothing is refused any more; jobs that are taken from then on must be done, each of them."""
-    assert readiness(client) == "ready"
-    return is_right_or_refused(client) <= {200, 202}
+def recovers(client: Client) -> bool:
+    """Wait until nothing is refused any more; the first job that is taken then must be done."""
+
+    def is_well() -> bool:
+        assert readiness(client) == "ready"
+        return is_right_or_refused(client) <= {200, 202}
+
+    eventually(is_well)
+    return works(client)
 
 
 @contextmanager
@@ -98,8 +103,7 @@ def test_an_emptied_redis_costs_nothing_but_time(redis: Machine, client: Client)
             is_right_or_refused(client)
 
     assert running.failures == []
-    assert eventually(lambda: is_well(client))
-    assert works(client)
+    assert recovers(client)
 
 
 def test_a_redis_without_room_still_reads_and_readiness_tells(redis: Machine, client: Client) -> None:
@@ -114,8 +118,7 @@ def test_a_redis_without_room_still_reads_and_readiness_tells(redis: Machine, cl
         redis.redis("CONFIG", "SET", "maxmemory", before)
 
     assert running.failures == []
-    assert eventually(lambda: is_well(client))
-    assert works(client)
+    assert recovers(client)
 
 
 def test_rubbish_is_known_for_what_it_is(redis: Machine, client: Client) -> None:
@@ -126,8 +129,7 @@ def test_rubbish_is_known_for_what_it_is(redis: Machine, client: Client) -> None
             is_right_or_refused(client)
 
     assert running.failures == []
-    assert eventually(lambda: is_well(client))
-    assert works(client)
+    assert recovers(client)
 
 
 def test_a_slow_redis_is_left_alone_and_readiness_tells(redis: Machine, client: Client) -> None:
@@ -137,5 +139,4 @@ def test_a_slow_redis_is_left_alone_and_readiness_tells(redis: Machine, client: 
             is_right_or_refused(client)
 
     assert running.failures == []
-    assert eventually(lambda: is_well(client))
-    assert works(client)
+    assert recovers(client)
