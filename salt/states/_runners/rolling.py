@@ -5,6 +5,7 @@ should be it stops, with all that comes later untouched, and says what to do.
 """
 
 import contextlib
+import fcntl
 import pathlib
 import sys
 import time
@@ -52,7 +53,8 @@ def _told(topology, settings, without, steps, *asked):
     cluster = Cluster(topology, settings)
     try:
         cluster.leave_aside(without)
-        steps(cluster, *asked)
+        with _alone():
+            steps(cluster, *asked)
     except Stopped as stopped:
         begun = "STOPPED" if cluster.touched else "refused, nothing was touched"
         cluster.say(f"{begun}: {stopped}")
@@ -62,20 +64,22 @@ def _told(topology, settings, without, steps, *asked):
     return {"done": cluster.done}
 
 
+@contextlib.contextmanager
+def _alone():
+    """One orchestration at a time: two would each take a host away, and together all of them."""
+    with open(pathlib.Path(__opts__["cachedir"]) / "rolling.lock", "w", encoding="utf-8") as lock:
+        try:
+            # The kernel gives it back however this process ends.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Stopped("another orchestration is at work on this master (salt-run jobs.active)") from None
+        yield
+
+
 def _deploy(cluster):
     hosts = cluster.with_role("web", "worker")
     cluster.gather(*hosts, *cluster.with_role("lb"))
-
-    def change(host):
-        held = _held_at(host)
-        _hold_at(host, None)
-        try:
-            cluster.apply(host)
-        except Stopped:
-            _hold_at(host, held)
-            raise
-
-    _one_by_one(cluster, hosts, change, "state.orchestrate orch.deploy again once the release is mended")
+    _one_by_one(cluster, dict.fromkeys(hosts), "state.orchestrate orch.deploy again once the release is mended")
 
 
 def _rollback(cluster, root, release):
@@ -84,17 +88,7 @@ def _rollback(cluster, root, release):
     targets = _targets(cluster.ask(hosts, "release.kept", root), release)
     for host, target in targets.items():
         cluster.say(f"{host}: goes to {target}")
-
-    def change(host):
-        held = _held_at(host)
-        _hold_at(host, targets[host])
-        try:
-            cluster.apply(host)
-        except Stopped:
-            _hold_at(host, held)
-            raise
-
-    _one_by_one(cluster, hosts, change, "state.orchestrate orch.rollback again once that is mended")
+    _one_by_one(cluster, targets, "state.orchestrate orch.rollback again once that is mended")
     cluster.say("every apply keeps these releases, until orch.deploy (salt/pillar/pins/ on the master)")
 
 
@@ -124,16 +118,19 @@ def _targets(kept, release):
     return targets
 
 
-def _one_by_one(cluster, hosts, change, again):
-    """Do *change* to each host while nothing is asked of it; those first that are out of service already."""
-    hosts = cluster.idle_first(hosts)
+def _one_by_one(cluster, targets, again):
+    """Apply each host of *targets*, ``{host: the release it is held at from now on, or None}``, with nothing under way.
+
+    Those that are out of service already come first.
+    """
+    hosts = cluster.idle_first(targets)
     for number, host in enumerate(hosts):
         cluster.say(f"--- {host}, {number + 1} of {len(hosts)}")
         serves = "web" in cluster.roles(host)
         try:
             if serves:
                 cluster.drain(host)
-            change(host)
+            _apply_held(cluster, host, targets[host])
             if serves:
                 cluster.serve_again(host)
         except Stopped as stopped:
@@ -154,6 +151,17 @@ def _one_by_one(cluster, hosts, change, again):
                 )
             ) from stopped
         cluster.done.append(host)
+
+
+def _apply_held(cluster, host, release):
+    """Apply *host* held at *release*; what fails leaves it held where it was."""
+    held = _held_at(host)
+    _hold_at(host, release)
+    try:
+        cluster.apply(host)
+    except Stopped:
+        _hold_at(host, held)
+        raise
 
 
 def _maintenance(cluster, host, mode):

@@ -43,7 +43,7 @@ def misses(client: Client) -> int:
 
 
 @pytest.fixture
-def grown(topology_file: Any, converge: Callable[[], None]) -> Iterator[Callable[[], None]]:
+def grown(topology_file: Any, converge: Callable[[], None], monitor: Machine) -> Iterator[Callable[[], None]]:
     """Return what adds web3 by the topology file alone; afterwards it is gone again."""
     before = topology_file.read_text()
 
@@ -57,6 +57,7 @@ def grown(topology_file: Any, converge: Callable[[], None]) -> Iterator[Callable
     finally:
         topology_file.write_text(before)
         converge()
+        monitor.check("salt-key --yes --delete=web3")
 
 
 def test_a_new_web_host_takes_its_share_and_moves_no_other_page(

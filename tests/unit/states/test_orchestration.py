@@ -1,326 +1,19 @@
-"""Hosts changed one after the other: a real Salt master and minions, a real HAProxy, states that do next to nothing."""
+"""Hosts changed one after the other: what is asked of them in which order, and when it stops.
 
-import json
-import os
-import pathlib
-import socket
-import subprocess
-import tempfile
+The hosts are played here, but HAProxy is real; a real master orders real hosts in tests/infra/cluster/test_orders.py.
+"""
+
+import fcntl
+import re
 
 import pytest
 import yaml
 
-import test_master
-from rendering import ROOT, STATES, grains, load, minion
-from test_master import BIN, ME, PATIENCE, eventually
-from test_switching import WEB1, WEB2, House, Websocket, wait_until
+from rendering import CLUSTER, STATES, load
+from test_switching import House, Websocket, wait_until
 
-TOPOLOGY = {
-    "name": "tiny",
-    "network": "127.0.0.0/8",
-    "hosts": {
-        "lb1": {"address": "127.0.0.11", "roles": ["lb"]},
-        "web1": {"address": WEB1, "roles": ["web"]},
-        "web2": {"address": WEB2, "roles": ["web"]},
-        "data1": {"address": "127.0.0.31", "roles": ["data"]},
-        "monitor": {"address": "127.0.0.40", "roles": ["monitor"]},
-    },
-}
-MINIONS = ("lb1", "web1", "web2")
-OLD, NEW = "1" * 16, "2" * 16
-ADMIN_SOCKET = '__salt__["turnkey.settings"]("haproxy")["admin_socket"]'
 RUNNER = "_runners/rolling.py"
-# What an apply does here: it notes who did it, what HAProxy made of the hosts just then, and what pillar said.
-STATE = """
-note:
-  cmd.run:
-    - name: >-
-        (echo {{{{ grains.id }}}} {{{{ pillar.app.get('pinned') or 'new' }}}};
-        echo show servers state web | socat -t 5 - UNIX-CONNECT:{admin} | cut -d ' ' -f 4,6,7) >> {notes}
-more:
-  cmd.run:
-    - name: {more}
-"""
-
-
-class Site(test_master.Site):
-    """A master and the minions of two web hosts and their load balancer."""
-
-    def __init__(self, folder, master_of_the_formula, house):
-        self.folder, self.daemons, self.house = folder, {}, house
-        self.door = house.door()
-        self.tree, self.notes = folder / "tree", folder / "notes"
-        (self.tree / "_modules").mkdir(parents=True)
-        # HAProxy's sockets lie where the schema has them; here they cannot.
-        text = (STATES / "_modules" / "balancer.py").read_text()
-        for there, here in (('"/run/haproxy-master.sock"', "master"), (ADMIN_SOCKET, "admin")):
-            assert there in text
-            text = text.replace(there, repr(f"{self.door.folder}/{here}.sock"))
-        (self.tree / "_modules" / "balancer.py").write_text(text)
-        (self.tree / "top.sls").write_text("base: {'*': [tiny]}\n")
-        self.release()
-        roots = [str(self.tree), str(STATES), str(ROOT / "salt" / "sources")]
-        with socket.socket() as one, socket.socket() as other:
-            for each in (one, other):
-                each.bind(("127.0.0.1", 0))
-            ports = one.getsockname()[1], other.getsockname()[1]
-        for name in MINIONS:
-            options = minion(folder / name, name, TOPOLOGY)
-            fixed = grains(name, "Debian-13")
-            fixed.pop("id")
-            options |= {
-                "file_client": "remote",
-                "master": "127.0.0.1",
-                "publish_port": ports[0],
-                "master_port": ports[1],
-                "user": ME,
-                "grains": json.loads(json.dumps(fixed)),
-                "acceptance_wait_time": 1,
-                "random_reauth_delay": 1,
-                "sock_dir": str(folder / name / "s"),
-                "pidfile": str(folder / name / "pid"),
-                "pki_dir": str(folder / name / "pki"),
-                "log_file": str(folder / name / "log"),
-                "keysize": 2048,
-                "extension_modules": str(folder / name / "cache" / "extmods"),
-            }
-            self.write(name, "minion", options)
-        self.pillar(folder / "m" / "pillar", {"redis": {"password": "none-that-counts"}})
-        (folder / "m" / "pillar" / "topology" / "tiny.sls").write_text(yaml.safe_dump({"topology": TOPOLOGY}))
-        self.settings()
-        master = yaml.safe_load(master_of_the_formula) | {
-            "interface": "127.0.0.1",
-            "publish_port": ports[0],
-            "ret_port": ports[1],
-            "user": ME,
-            "timeout": 3,
-            "gather_job_timeout": 3,
-            "root_dir": str(folder / "m"),
-            "cachedir": str(folder / "m" / "cache"),
-            "pki_dir": str(folder / "m" / "pki"),
-            "sock_dir": str(folder / "m" / "s"),
-            "pidfile": str(folder / "m" / "pid"),
-            "log_file": str(folder / "m" / "log"),
-            "extension_modules": str(folder / "m" / "cache" / "extmods"),
-            "turnkey": {"topology": "tiny", "pillar": ["lab"]},
-            "file_roots": {"base": roots},
-            "pillar_roots": {"base": [str(folder / "m" / "pillar")]},
-        }
-        self.write("m", "master", master)
-
-    def settings(self, **orchestration):
-        site = {
-            "nginx": {"port": int(self.house.at(1)[1])},
-            "app": {"root": str(self.folder / "app")},
-            "salt_master": {"orchestration": {"answer": 60, **orchestration}},
-        }
-        (self.folder / "m" / "pillar" / "site.sls").write_text(yaml.safe_dump(site))
-
-    def release(self, more="'true'"):
-        """What the next apply does besides taking notes."""
-        admin = self.door.folder / "admin.sock"
-        (self.tree / "tiny.sls").write_text(STATE.format(admin=admin, notes=self.notes, more=more))
-
-    def orchestrate(self, name, **pillar):
-        return self.run(*self.command(name, **pillar))
-
-    def command(self, name, **pillar):
-        asked = [f"pillar={json.dumps(pillar)}"] if pillar else []
-        return [BIN / "salt-run", self.etc("m"), "state.orchestrate", f"orch.{name}", *asked]
-
-    def applied(self):
-        """Who applied, in order, with what, and who was drained then: ``[(host, release, {drained})]``."""
-        found = []
-        for line in self.notes.read_text().splitlines() if self.notes.exists() else []:
-            words = line.split()
-            if len(words) == 2:
-                found.append((*words, set()))
-            elif len(words) == 3 and words[0].startswith("web") and int(words[2]) & 0x08:
-                found[-1][2].add(words[0])
-        return found
-
-
-@pytest.fixture(scope="module")
-def running(hosts):
-    house = House(hosts)
-    # A short path, in which settings of the app may lie: without the signs that mkdtemp likes.
-    folder = pathlib.Path(tempfile.gettempdir()) / f"o{os.getpid()}"
-    folder.mkdir()
-    house.web_hosts(1, 2)
-    site = Site(folder, hosts("Debian-13", "cluster-monitor").text("/etc/salt/master"), house)
-    fingerprint = site.keyring("m", "fingerprint", "--master").stdout.strip()
-    try:
-        site.start("salt-master", "m")
-        for name in MINIONS:
-            assert site.keyring(name, "trust", fingerprint).returncode == 0
-        told = "".join(site.keyring(name, "fingerprint").stdout for name in MINIONS)
-        for name in MINIONS:
-            site.start("salt-minion", name)
-        done = site.keyring("m", "accept", given=told)
-        assert done.returncode == 0, done.stderr + site.logs()
-        eventually(lambda: set(site.ask("*", "test.ping")) == set(MINIONS), site)
-        yield site
-    finally:
-        for name in list(site.daemons):
-            site.stop(name)
-        house.close()
-        subprocess.run(["rm", "-rf", str(folder)], check=True)
-
-
-@pytest.fixture
-def site(running):
-    """With both web hosts in service and nothing noted."""
-    for number in (1, 2):
-        if number not in running.house._webs:
-            running.house.web_hosts(number)
-        running.door.tell(f"set server web/web{number} state ready")
-    wait_until(lambda: running.door.states() == {"web1": "UP", "web2": "UP"})
-    running.notes.unlink(missing_ok=True)
-    for pin in (running.folder / "m" / "pillar").glob("pins/*"):
-        pin.unlink()
-    running.release()
-    running.settings()
-    return running
-
-
-def test_a_release_goes_to_one_drained_host_after_the_other(site):
-    done = site.orchestrate("deploy")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert site.applied() == [("web1", "new", {"web1"}), ("web2", "new", {"web2"})]
-    assert site.door.states() == {"web1": "UP", "web2": "UP"}
-    # What it tells while it is at it.
-    told = [line.split(" ", 1)[1] for line in done.stderr.splitlines() if line[2:3] == ":"]
-    assert [line for line in told if line.startswith("---")] == ["--- web1, 1 of 2", "--- web2, 2 of 2"]
-    assert told[1:4] == [
-        "web1: drained; it gets nothing new",
-        "web1: 0 requests and websockets under way",
-        "web1: applies",
-    ]
-    assert told[-1] == "done"
-
-
-def test_a_release_that_fails_stops_at_the_first_host_and_the_next_attempt_begins_there(site):
-    site.release("echo it will not start >&2; exit 3")
-    done = site.orchestrate("deploy")
-    assert done.returncode == 1
-    assert [host for host, *_ in site.applied()] == ["web1"]
-    assert site.door.states() == {"web1": "DRAIN", "web2": "UP"}
-    assert {site.door.ask("/") for _ in range(6)} == {WEB2}
-    for words in ("STOPPED: web1: ", "it will not start", "web1 is out of service; untouched: web2", "Next: salt-run "):
-        assert words in done.stderr, done.stderr
-
-    site.release()
-    site.door.tell("set server web/web1 state ready")
-    site.door.tell("set server web/web2 state drain")
-    done = site.orchestrate("deploy")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert [host for host, *_ in site.applied()] == ["web1", "web2", "web1"]
-    assert site.door.states() == {"web1": "UP", "web2": "UP"}
-
-
-def test_a_host_that_is_not_healthy_after_its_apply_stays_out_of_service(site):
-    site.settings(healthy=5)
-    pid = site.house._webs[1].pid
-    site.release(f"test {{{{ grains.id }}}} != web1 || kill {pid}")
-    done = site.orchestrate("deploy")
-    assert done.returncode == 1
-    assert "not healthy within 5 s, asked from outside: lb1 got no answer" in done.stderr
-    assert [host for host, *_ in site.applied()] == ["web1"]
-    site.house.kill(1)
-    assert {site.door.ask("/") for _ in range(6)} == {WEB2}
-
-    # The other is the last one now: it is not taken out.
-    done = site.orchestrate("maintenance", host="web2", mode="out")
-    assert done.returncode == 1
-    assert "refused, nothing was touched: web2 is the last web host that serves, says lb1" in done.stderr
-    assert site.door.states()["web2"] == "UP"
-
-    site.house.web_hosts(1)
-    done = site.orchestrate("maintenance", host="web1", mode="in")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert site.door.states() == {"web1": "UP", "web2": "UP"}
-
-
-def test_a_host_is_not_changed_while_a_websocket_is_open_before_the_deadline(site):
-    site.settings(drain=3600)
-    sockets = [Websocket(site.door), Websocket(site.door)]
-    mine = next(each for each in sockets if each.web_host == WEB1)
-    with subprocess.Popen(
-        [str(part) for part in site.command("deploy")],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        env=site.environment,
-    ) as deploying:
-        for line in deploying.stderr:
-            if "web1: 1 requests and websockets under way" in line:
-                break
-        assert site.applied() == []
-        assert mine.is_alive()
-        for each in sockets:
-            each.close()
-        rest = deploying.stderr.read()
-        assert deploying.wait(PATIENCE) == 0, rest
-    assert [host for host, *_ in site.applied()] == ["web1", "web2"]
-
-
-def test_a_websocket_that_does_not_end_holds_nothing_up_past_the_deadline(site):
-    site.settings(drain=1)
-    sockets = [Websocket(site.door), Websocket(site.door)]
-    done = site.orchestrate("deploy")
-    for each in sockets:
-        each.close()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "web1: not all ended within 1 s" in done.stderr
-    assert [host for host, *_ in site.applied()] == ["web1", "web2"]
-
-
-def test_a_rollback_lasts_over_applies_until_the_next_deploy(site):
-    root = site.folder / "app"
-    for age, release in ((20, OLD), (10, NEW)):
-        marker = root / "releases" / release / "tried"
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
-        os.utime(marker, (1_000_000_000 - age,) * 2)
-    (root / "current").unlink(missing_ok=True)
-    (root / "current").symlink_to(root / "releases" / NEW)
-    done = site.orchestrate("rollback")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"web1: goes to {OLD}" in done.stderr
-    assert site.applied() == [("web1", OLD, {"web1"}), ("web2", OLD, {"web2"})]
-    site.ask("web1", "state.apply")
-    assert site.applied()[2:] == [("web1", OLD, set())]
-    # To which one a second time, nobody could guess.
-    done = site.orchestrate("rollback")
-    assert done.returncode == 1
-    assert "rolled back already" in done.stderr
-
-    # What fails leaves a host held where it was.
-    site.release("exit 3")
-    assert site.orchestrate("deploy").returncode == 1
-    assert yaml.safe_load((site.folder / "m/pillar/pins/web1.sls").read_text()) == {"app": {"pinned": OLD}}
-    site.release()
-    site.notes.unlink()
-    done = site.orchestrate("deploy")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert [note[:2] for note in site.applied()] == [("web1", "new"), ("web2", "new")]
-
-
-def test_a_host_that_is_down_stops_all_before_it_begins_unless_it_is_left_aside(site):
-    # Long enough for one that is there, however busy this machine is.
-    site.settings(answer=20)
-    site.stop("web2")
-    try:
-        done = site.orchestrate("deploy")
-        assert done.returncode == 1
-        assert "refused, nothing was touched: web2 does not answer the master" in done.stderr
-        assert site.applied() == []
-        done = site.orchestrate("deploy", without=["web2"])
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert [host for host, *_ in site.applied()] == ["web1"]
-    finally:
-        site.start("salt-minion", "web2")
-        eventually(lambda: set(site.ask("*", "test.ping")) == set(MINIONS), site)
+OLD, NEW = "1" * 16, "2" * 16
 
 
 # --- what HAProxy is asked --------------------------------------------------------------------------------------------
@@ -364,7 +57,7 @@ def test_a_host_that_haproxy_does_not_know_is_said_to_be_unknown(door):
 
 # --- the rest of the cluster, played ----------------------------------------------------------------------------------
 
-CLUSTER = yaml.safe_load((ROOT / "salt" / "pillar" / "topology" / "cluster.sls").read_text())["topology"]
+FAILED = {"note": {"result": False, "comment": "failed", "changes": {"stderr": "it will not start"}}}
 
 
 class Played:
@@ -375,6 +68,12 @@ class Played:
         self.primary, self.holder, self.keepalived = "data1", "lb1", {"lb1", "lb2"}
         self.fails = ("", "")
         self.nobody_takes_over = False
+        # What a load balancer counts at a host when it is asked.
+        self.sessions = {"web1": lambda: 0, "web2": lambda: 0}
+        self.health = "200"
+        self.releases = {}
+        # (host, the release that pillar held it at) for each apply.
+        self.applied, self.pins = [], None
 
     def cmd(self, hosts, function, arguments, tgt_type, full_return, kwarg):
         assert (tgt_type, full_return) == ("list", True)
@@ -385,7 +84,8 @@ class Played:
             if (host, function) == self.fails:
                 answers[host] = {"ret": "ERROR: it cannot", "retcode": 1}
                 continue
-            answers[host] = {"ret": self.answer(host, function, *arguments), "retcode": 0}
+            told = self.answer(host, function, *arguments)
+            answers[host] = {"ret": told, "retcode": 2 if told == FAILED else 0}
         return answers
 
     def answer(self, host, function, *arguments):
@@ -393,11 +93,13 @@ class Played:
         data = [name for name in addresses if name.startswith("data") and name not in self.down]
         if function == "balancer.servers":
             return {
-                name: {"up": name not in self.down, "drained": name in self.drained, "sessions": 0}
-                for name in ("web1", "web2")
+                name: {"up": name not in self.down, "drained": name in self.drained, "sessions": counted()}
+                for name, counted in self.sessions.items()
             }
         if function == "balancer.probe":
-            return "200"
+            return self.health
+        if function == "release.kept":
+            return self.releases[host]
         if function == "balancer.state":
             return {"works": True, "takes_part": host in self.keepalived, "holds_address": host == self.holder}
         if function == "primary.view":
@@ -430,6 +132,13 @@ class Played:
             assert not host.startswith("web") or host in self.drained
             return {"some-package": {"old": "1", "new": "2"}}
         elif function == "state.apply":
+            # Nobody comes to it, and somebody to another.
+            assert not host.startswith("web") or self.drained == {host}
+            pin = self.pins / f"{host}.sls"
+            held = yaml.safe_load(pin.read_text())["app"]["pinned"] if pin.exists() else None
+            self.applied.append((host, held))
+            if (host, "result") == self.fails:
+                return FAILED
             return {"state": {"result": True, "changes": {}}}
         return True
 
@@ -444,14 +153,15 @@ def runner(played, tmp_path, monkeypatch):
     told = load(
         RUNNER,
         PAUSE=0,
-        __opts__={"conf_file": "", "pillar_roots": {"base": [str(tmp_path)]}},
+        __opts__={"conf_file": "", "cachedir": str(tmp_path), "pillar_roots": {"base": [str(tmp_path)]}},
         __jid_event__=type("Events", (), {"fire_event": staticmethod(lambda data, tag: None)}),
     )
     monkeypatch.setattr(told.salt.client, "get_local_client", lambda path: played)
+    played.pins = tmp_path / "pins"
     return told
 
 
-SETTINGS = {"drain": 0, "healthy": 1, "answer": 1}
+SETTINGS = {"drain": 0, "healthy": 0, "answer": 0}
 
 
 def test_each_orchestration_calls_the_function_of_its_name(runner):
@@ -460,6 +170,103 @@ def test_each_orchestration_calls_the_function_of_its_name(runner):
     for name, text in called.items():
         assert f"'rolling.{name}'" in text
         assert callable(getattr(runner, name))
+
+
+def test_a_release_goes_to_one_drained_host_after_the_other(runner, played, capsys):
+    assert runner.deploy(CLUSTER, SETTINGS) == {"done": ["web1", "web2"]}
+    assert played.applied == [("web1", None), ("web2", None)]
+    assert played.drained == set()
+    # What it tells while it is at it.
+    told = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert [line for line in told if line.startswith("---")] == ["--- web1, 1 of 2", "--- web2, 2 of 2"]
+    assert told[1:4] == [
+        "web1: drained; it gets nothing new",
+        "web1: 0 requests and websockets under way",
+        "web1: applies",
+    ]
+    assert told[-1] == "done"
+
+
+def test_a_release_that_fails_stops_at_the_first_host_and_the_next_attempt_begins_there(runner, played):
+    played.fails = ("web1", "result")
+    told = runner.deploy(CLUSTER, SETTINGS)
+    for words in ("STOPPED: web1: ", "it will not start", "web1 is out of service; untouched: web2", "Next: salt-run "):
+        assert words in told["Error"]
+    assert played.applied == [("web1", None)]
+    assert played.drained == {"web1"}
+
+    # Had it been the other one.
+    played.fails, played.drained, played.applied = ("", ""), {"web2"}, []
+    assert "Error" not in runner.deploy(CLUSTER, SETTINGS)
+    assert played.applied == [("web2", None), ("web1", None)]
+    assert played.drained == set()
+
+
+def test_a_host_that_is_not_healthy_after_its_apply_stays_out_of_service(runner, played):
+    played.health = "503"
+    told = runner.deploy(CLUSTER, SETTINGS)
+    assert "not healthy within 0 s, asked from outside: lb1 got 503, lb2 got 503" in told["Error"]
+    assert played.applied == [("web1", None)]
+    assert played.drained == {"web1"}
+
+    # The other is the last one now: it is not taken out.
+    told = runner.maintenance(CLUSTER, SETTINGS, "web2", "out")
+    assert told["Error"].startswith("refused, nothing was touched: web2 is the last web host that serves, says lb1")
+    assert played.drained == {"web1"}
+
+    played.health = "200"
+    assert "Error" not in runner.maintenance(CLUSTER, SETTINGS, "web1", "in")
+    assert played.drained == set()
+
+
+def test_a_host_is_not_changed_while_something_is_under_way_before_the_deadline(runner, played, capsys):
+    left = iter(range(20, -1, -1))
+    played.sessions["web1"] = lambda: next(left, 0)
+    assert "Error" not in runner.deploy(CLUSTER, {**SETTINGS, "drain": 3600})
+    told = capsys.readouterr().err
+    counted = [int(n) for n in re.findall(r"web1: (\d+) requests and websockets under way", told)]
+    assert counted[0] > counted[-1] == 0
+    assert counted == sorted(counted, reverse=True)
+    assert "not all ended" not in told
+
+
+def test_what_does_not_end_holds_nothing_up_past_the_deadline(runner, played, capsys):
+    played.sessions["web1"] = lambda: 1
+    assert runner.deploy(CLUSTER, SETTINGS) == {"done": ["web1", "web2"]}
+    assert "web1: not all ended within 0 s" in capsys.readouterr().err
+
+
+def test_a_rollback_holds_hosts_at_the_release_before_until_the_next_deploy(runner, played):
+    played.releases = {"web1": kept(NEW, [NEW, OLD]), "web2": kept(NEW, [NEW, OLD])}
+    assert "Error" not in runner.rollback(CLUSTER, SETTINGS, "/opt/app")
+    assert played.applied == [("web1", OLD), ("web2", OLD)]
+    # To which one a second time, nobody could guess.
+    assert "rolled back already" in runner.rollback(CLUSTER, SETTINGS, "/opt/app")["Error"]
+
+    # What fails leaves a host held where it was.
+    played.fails = ("web1", "result")
+    assert "STOPPED: web1" in runner.deploy(CLUSTER, SETTINGS)["Error"]
+    played.fails, played.applied = ("", ""), []
+    assert yaml.safe_load((played.pins / "web1.sls").read_text()) == {"app": {"pinned": OLD}}
+    assert "Error" not in runner.deploy(CLUSTER, SETTINGS)
+    assert played.applied == [("web1", None), ("web2", None)]
+
+
+def test_a_host_that_is_down_stops_all_before_it_begins_unless_it_is_left_aside(runner, played):
+    played.silent = {"web2"}
+    told = runner.deploy(CLUSTER, SETTINGS)
+    assert told["Error"].startswith("refused, nothing was touched: web2 does not answer the master")
+    assert played.deeds == []
+    assert runner.deploy(CLUSTER, SETTINGS, without=["web2"]) == {"done": ["web1"]}
+
+
+def test_two_orchestrations_do_not_run_at_the_same_time(runner, played, tmp_path):
+    with (tmp_path / "rolling.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        told = runner.deploy(CLUSTER, SETTINGS)
+    assert told["Error"].startswith("refused, nothing was touched: another orchestration is at work")
+    assert played.deeds == []
+    assert "Error" not in runner.deploy(CLUSTER, SETTINGS)
 
 
 @pytest.mark.parametrize(
