@@ -5,6 +5,7 @@ import contextlib
 import csv
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -294,3 +295,9 @@ class Machine:
         """Return HAProxy's statistics: a row for each server, with `pxname`, `svname`, `status` and more."""
         told = self.python(ASK_HAPROXY, self.settings("haproxy")["admin_socket"], "show stat")
         return list(csv.DictReader(told.lstrip("# ").splitlines()))
+
+
+def rehearsed(machines: dict[str, Machine]) -> dict[str, Applied]:
+    """Return what an apply would do on each host; they are asked at the same time."""
+    with ThreadPoolExecutor(len(machines)) as asked:
+        return dict(zip(machines, asked.map(lambda machine: machine.apply(test=True), machines.values()), strict=True))

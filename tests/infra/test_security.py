@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from client import Client, another_site
-from machine import REPOSITORY, Machine
+from machine import REPOSITORY, Machine, rehearsed
 
 # What `systemd-analyze security` may say of a unit that is ours, in tenths.
 EXPOSURE = 30
@@ -203,13 +203,12 @@ def assert_closed(host: Machine, path: str, *users: str) -> None:
         assert "PermissionError" in refused.stderr, (path, user)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def _everything_has_spoken(client: Client, machines: dict[str, Machine]) -> None:
     """Let each part write to its logs, about failures too."""
     for target in ("/", "/readyz", "/api/v1/fibonacci?page=0", "/api/v1/fibonacci?page=1"):
         client.ask(target, another_site())
-    for machine in machines.values():
-        machine.apply(test=True)
+    rehearsed(machines)
 
 
 @pytest.mark.usefixtures("_everything_has_spoken")

@@ -43,10 +43,20 @@ def settings(formula):
 
         salt-call turnkey.settings nginx
     """
+    site = __pillar__.get(formula, {})
+    # Every template asks, for its own formula and for others: merged and checked once for the pillar of this apply.
+    known = __context__.setdefault("turnkey.settings", {})
+    if formula not in known or known[formula][0] != site:
+        known[formula] = copy.deepcopy(site), _settings(formula, site)
+    # Whoever changes what he was given changes nobody else's.
+    return copy.deepcopy(known[formula][1])
+
+
+def _settings(formula, site):
     merged = _load(f"{formula}/defaults.yaml")
     by_os = merged.pop("by_os", {})
     merged.pop("serves", None)
-    for layer in (by_os.get(__grains__["osfinger"], {}), __pillar__.get(formula, {})):
+    for layer in (by_os.get(__grains__["osfinger"], {}), site):
         merged = _merge(merged, layer)
     faults = _faults(formula, merged, _load(f"{formula}/schema.yaml"))
     # A host is not told the secrets of others (salt/pillar/secrets_of_host.sls), and does not need them.

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from hosts import orders
 from machine import REPOSITORY, Machine
+from waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.disruptive]
 
@@ -78,6 +79,26 @@ def test_nobody_joins_whose_key_was_not_accepted(machines: dict[str, Machine], m
     finally:
         host.check("rm -r %s", folder)
         monitor.check("salt-key --yes --delete=%s", name)
+
+
+def test_a_host_made_anew_is_let_in_by_its_new_fingerprint_only(machines: dict[str, Machine], monitor: Machine) -> None:
+    host, keys = machines["lb1"], "/etc/salt/pki/minion"
+    kept = host.check("mktemp -d")
+    host.check("cp --archive %s %s", keys, kept)
+    try:
+        with_other_keys(host, monitor, f"rm -r {keys}")
+    finally:
+        with_other_keys(host, monitor, f"rm -r {keys}; mv {kept}/minion {keys}; rmdir {kept}")
+
+
+def with_other_keys(host: Machine, monitor: Machine, change: str) -> None:
+    """Have the master deny a minion whose keys a command changes, until it is told their fingerprint."""
+    host.check(f"systemctl stop salt-minion.service; {change}; systemctl start salt-minion.service")
+    eventually(lambda: host.name in monitor.check("salt-key --list=denied --out=txt"), deadline=120)
+    assert orders(monitor, "test.ping", host.name) != {host.name: True}
+    fingerprint = host.check(f"{REPOSITORY}/salt/keyring.py fingerprint")
+    monitor.check(f"echo %s | {REPOSITORY}/salt/keyring.py accept", fingerprint)
+    eventually(lambda: orders(monitor, "test.ping", host.name) == {host.name: True}, deadline=180)
 
 
 def pretender(host: Machine, name: str) -> str:

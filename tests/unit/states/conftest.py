@@ -165,6 +165,9 @@ def orders():
 
 
 ORDERS = dict(orders())
+# A process for each host, from one that has imported Salt.
+FORKSERVER = multiprocessing.get_context("forkserver")
+FORKSERVER.set_forkserver_preload(["salt.config", "salt.state"])
 
 
 @pytest.fixture(scope="session")
@@ -178,7 +181,7 @@ def hosts(tmp_path_factory, request):
     keys = list(ORDERS) if worker in (None, "gw0") else list(reversed(ORDERS))
     with concurrent.futures.ProcessPoolExecutor(
         max_workers=os.cpu_count(),
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=FORKSERVER,
         initializer=stand_guard,
         max_tasks_per_child=1,
     ) as pool:

@@ -166,5 +166,5 @@ def load(path, **dunders):
     spec = importlib.util.spec_from_file_location(path.replace("/", "_").removesuffix(".py"), STATES / path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    vars(module).update(dunders)
+    vars(module).update({"__context__": {}} | dunders)
     return module
