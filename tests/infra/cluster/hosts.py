@@ -58,6 +58,12 @@ def orders(monitor: Machine, function: str, target: str = "*") -> dict[str, Any]
     return answers
 
 
+def answering(monitor: Machine, target: str = "*") -> set[str]:
+    """Return the minions that answer the master within some seconds."""
+    told = monitor.run("salt --out=txt --timeout=5 %s test.ping", target).stdout
+    return {line.partition(":")[0] for line in told.splitlines() if line.endswith(": True")}
+
+
 def is_whole(machines: dict[str, Machine], client: Client) -> bool:
     """Fail unless every host runs all that it should, and each takes its part."""
     for machine in machines.values():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from client import Client
-from hosts import cut_off, has_booted, holder, is_whole, primary, replicas, with_role
+from hosts import answering, cut_off, has_booted, holder, is_whole, primary, replicas, with_role
 from jobs import finished, submitted, terms
 from load import last_digits, readiness
 from machine import Machine
@@ -195,9 +195,3 @@ def test_the_master_dies_and_the_service_goes_on(
     assert (running.submitter.refused, running.submitter.failed) == ([], [])
     assert eventually(lambda: answering(monitor) == set(topology["hosts"]), deadline=180)
     assert has_booted(monitor)
-
-
-def answering(monitor: Machine) -> set[str]:
-    """Return the minions that answer the master."""
-    told = monitor.run("salt --out=txt --timeout=10 '*' test.ping").stdout
-    return {line.partition(":")[0] for line in told.splitlines() if line.endswith(": True")}
