@@ -113,14 +113,14 @@ def browser(report: "Report", options: argparse.Namespace) -> None:
 
 
 def infra(report: "Report", options: argparse.Namespace) -> None:
-    running_hosts(report, options, "single", ["tests/infra", "--ignore=tests/infra/cluster"])
+    running_hosts(report, options, TOPOLOGIES["infra"], ["tests/infra", "--ignore=tests/infra/cluster"])
 
 
 def cluster(report: "Report", options: argparse.Namespace) -> None:
     # What each host of a cluster must show besides; what takes a host apart is proved on one host alone.
     each = [f"tests/infra/test_{name}.py" for name in ("clock", "firewall", "security")]
     chosen = ["tests/infra/cluster", *each, "-m", "cluster or not disruptive"]
-    running_hosts(report, options, "cluster", chosen)
+    running_hosts(report, options, TOPOLOGIES["cluster"], chosen)
 
 
 def running_hosts(report: "Report", options: argparse.Namespace, topology: str, tests: list[str]) -> None:
@@ -154,9 +154,12 @@ SUITES = {
         states,
     ),
     "browser": Suite("the explorer in a real browser: no root, no hosts", ("chromium", "redis-server"), browser),
-    "infra": Suite("the whole stack on a running host (of a lab, unless --ssh-config names another)", ("ssh",), infra),
-    "cluster": Suite("the same on several hosts, any of which is lost meanwhile", ("ssh",), cluster),
+    # First, as more of it is brought up ahead.
+    "cluster": Suite("the stack on several hosts, any of which is lost meanwhile", ("ssh",), cluster),
+    "infra": Suite("the whole stack on one host (of a lab, unless --ssh-config names another)", ("ssh",), infra),
 }
+# What the suites of running hosts run on, unless --topology says otherwise.
+TOPOLOGIES = {"cluster": "cluster", "infra": "single"}
 
 # --- the lab ----------------------------------------------------------------------------------------------------------
 
@@ -190,12 +193,12 @@ class LabAhead:
 
     started: "LabAhead | None" = None
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, topology: str, options: argparse.Namespace) -> None:
         self._log = CACHE / "lab-ahead.log"
         CACHE.mkdir(exist_ok=True)
         with self._log.open("w") as log:
             self._child = subprocess.Popen(
-                ["lab/up", options.topology or "single", "--os", options.os, "--no-apply"],
+                ["lab/up", topology, "--os", options.os, "--no-apply"],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -208,12 +211,13 @@ class LabAhead:
     def begun(cls, options: argparse.Namespace) -> Iterator[None]:
         """Begin, where there is something to gain; what no suite has asked for at the end is taken down."""
         first, *later = (name for name in SUITES if name in options.suite)
-        if "infra" in later and not options.ssh_config and os.geteuid() == 0 and not lab_that_is_up():
+        topology = next((TOPOLOGIES[name] for name in later if name in TOPOLOGIES), None)
+        if topology and not options.ssh_config and os.geteuid() == 0 and not lab_that_is_up():
             # No two may install packages at once: all of them now. What cannot be had is told by the suite.
             with contextlib.suppress(CannotRunError):
                 install_commands(need for name in (first, *later) for need in SUITES[name].needs)
                 install_venv_needs()
-                cls.started = cls(options)
+                cls.started = cls(options.topology or topology, options)
         try:
             yield
         finally:

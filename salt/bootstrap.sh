@@ -195,6 +195,6 @@ install_salt
 link_commands
 if ! $install_only; then
     configure
-    salt-call --local --log-level=error saltutil.sync_all >/dev/null || fail 'Salt is installed but does not run: see above'
+    salt-call --local --log-level=error test.ping >/dev/null || fail 'Salt is installed but does not run: see above'
     step 'done; next: salt-call state.apply'
 fi

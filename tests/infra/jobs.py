@@ -28,7 +28,9 @@ def finished(client: Client, place: str, deadline: float = 60) -> str:
     """Wait until the job at *place* is done, at most *deadline* seconds; return its address."""
 
     def done() -> bool:
-        job = client.ask(place).json
+        answer = client.ask(place)
+        assert answer.status == 200, answer.body
+        job = answer.json
         assert job["state"] in ("queued", "running", "done"), job
         return bool(job["state"] == "done")
 
