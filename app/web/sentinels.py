@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis.backoff import NoBackoff
+from redis.credentials import UsernamePasswordCredentialProvider
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
@@ -124,8 +125,14 @@ class Sentinels(Sentinel):
 
 def asking(watched: Watched, timeout: float) -> dict[str, Any]:
     """Return how a connection to a Sentinel is made: one attempt, with a short timeout."""
+    # By a provider: redis-py tells a failed connection's arguments in its errors, which Celery logs.
+    login = (
+        {"credential_provider": UsernamePasswordCredentialProvider(**watched.credentials)}
+        if watched.credentials
+        else {}
+    )
     return {
-        **watched.credentials,
+        **login,
         **watched.tls,
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,

@@ -4,7 +4,7 @@ import json
 import random
 
 from client import Answer, Client
-from waiting import eventually
+from waiting import DEADLINE, eventually
 
 JOBS = "/api/v1/jobs"
 
@@ -24,7 +24,7 @@ def submitted(client: Client, count: int, start: int | None = None) -> str:
     return answer.header("Location") or ""
 
 
-def finished(client: Client, place: str, deadline: float = 60) -> str:
+def finished(client: Client, place: str, deadline: float = DEADLINE) -> str:
     """Wait until the job at *place* is done, at most *deadline* seconds; return its address."""
 
     def done() -> bool:

@@ -44,17 +44,29 @@ def view():
 def move():
     """Have Sentinel make the best replica the primary. It happens after this has returned: ask `view`.
 
+    On the primary's own host no write is lost by it: whoever writes has to wait, until a replica is the primary.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt data1 primary.move
     """
-    return _ask("FAILOVER", __salt__["turnkey.settings"]("sentinel")["name"])
+    sentinel = __salt__["turnkey.settings"]("sentinel")
+    if view()["primary"] == __pillar__["topology"]["hosts"][__grains__["id"]]["address"]:
+        # The one that was it hears of it last. Until then the other replica would still follow it, and so make writes
+        # look kept that are lost. Sentinel's own words to it wait, too: it must be heard again before it is missed.
+        port = str(__salt__["turnkey.settings"]("redis")["port"])
+        _run("-p", port, "CLIENT", "PAUSE", str(sentinel["down_after"] * 4 // 5), "WRITE")
+    return _ask("FAILOVER", sentinel["name"])
 
 
 def _ask(*words):
-    command = [ASK, "--json", "SENTINEL", *words]
+    return _run("SENTINEL", *words)
+
+
+def _run(*words):
+    command = [ASK, "--json", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     if done.returncode:
         raise CommandExecutionError(f"Sentinel: {(done.stderr or done.stdout).strip()}")

@@ -468,9 +468,9 @@ class Cluster:
         able = [name for name in replicas if name != was and name not in self.aside]
         if not able:
             raise Stopped(f"no replica of {was} is up and follows it: there is none to go to")
-        # By one that stays where it is.
         self.say(f"{was} is the primary, {', '.join(replicas)} follow")
-        self.change(able[0], "primary.move")
+        # By itself, where it is there at all: it holds writes back meanwhile.
+        self.change(able[0] if was in self.aside else was, "primary.move")
 
         def is_another():
             with contextlib.suppress(Stopped):

@@ -1,5 +1,7 @@
 """Redis and Sentinel of the cluster, started as the rendered units would start them, on addresses of this machine."""
 
+import concurrent.futures
+import itertools
 import os
 import pathlib
 import re
@@ -7,6 +9,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -218,7 +221,11 @@ def test_orchestration_sees_who_the_primary_is_and_moves_it(running):
         name: load(
             "_modules/primary.py",
             ASK=str(host.place("/usr/local/sbin/ask-sentinel")),
-            __salt__={"turnkey.settings": lambda formula: {"name": NAME}},
+            __salt__={
+                "turnkey.settings": {"sentinel": {"name": NAME, "down_after": 5000}, "redis": {"port": 6379}}.get
+            },
+            __grains__={"id": name},
+            __pillar__={"topology": {"hosts": {name: {"address": host.address}}}},
         )
         for name, host in running.items()
     }
@@ -229,10 +236,37 @@ def test_orchestration_sees_who_the_primary_is_and_moves_it(running):
         return {"primary": primary, "well": True, "replicas": others, "sentinels": 3}
 
     until(lambda: all(each.view() == seen(addresses["data1"]) for each in asked.values()))
-    asked["data2"].move()
-    until(lambda: asked["data1"].view()["primary"] != addresses["data1"])
-    now = asked["data1"].view()["primary"]
-    until(lambda: all(each.view() == seen(now) for each in asked.values()))
+    over = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(4) as writers:
+        writing = [writers.submit(write_until, over, running, number) for number in range(4)]
+        asked["data1"].move()
+        until(lambda: asked["data1"].view()["primary"] != addresses["data1"])
+        now = asked["data1"].view()["primary"]
+        until(lambda: all(each.view() == seen(now) for each in asked.values()))
+        over.set()
+        kept = [key for each in writing for key in each.result()]
+    primary = next(host for host in running.values() if host.address == now)
+    # What a replica had, too, when its writer was told so: jobs are promised on the strength of it.
+    assert len(kept) > 100
+    assert [key for key in kept if not primary.ask("EXISTS", key)] == []
+
+
+def write_until(over, site, number):
+    """Write to whatever is the primary, as the app does; return the keys that a replica has acknowledged."""
+    kept, client = [], None
+    for count in itertools.count():
+        if over.is_set():
+            return kept
+        try:
+            if client is None:
+                address, _ = site["data2"].sentinel("GET-MASTER-ADDR-BY-NAME", NAME)
+                client = redis.Redis(address, 6379, username="app", password=PASSWORDS["app"], socket_timeout=1)
+            client.set(f"key-{number}-{count}", "value")
+            if client.wait(1, 200):
+                kept.append(f"key-{number}-{count}")
+        except redis.RedisError:
+            client = None
+            time.sleep(0.05)
 
 
 def test_what_salt_changes_wins_over_what_redis_and_sentinel_have_rewritten(running):

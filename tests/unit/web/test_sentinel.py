@@ -4,9 +4,11 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import redis
+import redis.sentinel
 from flask.testing import FlaskClient
 
 from redis_cluster import NAME, PASSWORD, RedisCluster
@@ -241,3 +243,12 @@ def test_refused_credentials_are_reported_without_them(
     lines = log()
     assert {line["error"] for line in lines if line["message"] == "Sentinel fails"} == {"AuthenticationError"}
     assert "catfish" not in json.dumps(lines)
+
+
+def test_sentinels_that_are_out_of_reach_are_reported_without_the_password() -> None:
+    """As Celery does, which logs what the error says."""
+    watched = sentinels.parse(f"sentinel://app:{quote(PASSWORD, safe='')}@127.0.0.1:1,127.0.0.1:2/{NAME}/0")
+    kombus = redis.sentinel.Sentinel(watched.sentinels, sentinel_kwargs=sentinels.asking(watched, 1))
+    with pytest.raises(redis.sentinel.MasterNotFoundError, match="Connection refused") as error:
+        kombus.discover_master(NAME)
+    assert PASSWORD not in str(error.value)
