@@ -16,6 +16,8 @@ from testinfra.host import Host
 # Where the repository lies on a host, and the site's own pillar in it: git ignores the file, states load it last.
 REPOSITORY = "/srv/turnkey"
 SITE = f"{REPOSITORY}/salt/pillar/site.sls"
+# It has yaml, which Debian's need not have.
+SALT_PYTHON = "/opt/salt/bin/python"
 
 # The units that each role brings, as far as they run all the time.
 UNITS = {
@@ -145,9 +147,9 @@ class Machine:
         assert done.rc == 0, f"{command % arguments if arguments else command}: {done.rc}\n{done.stdout}\n{done.stderr}"
         return str(done.stdout).rstrip("\n")
 
-    def python(self, source: str, *arguments: str) -> str:
+    def python(self, source: str, *arguments: str, interpreter: str = "/usr/bin/python3") -> str:
         """Return what a piece of Python prints on the host."""
-        return self.check(f"/usr/bin/python3 -c %s {' '.join(['%s'] * len(arguments))}", source, *arguments)
+        return self.check(f"{interpreter} -c %s {' '.join(['%s'] * len(arguments))}", source, *arguments)
 
     def read(self, path: str) -> str:
         return self.check("cat %s", path)

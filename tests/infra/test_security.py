@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from client import Client, another_site
-from machine import REPOSITORY, Machine, rehearsed
+from machine import REPOSITORY, SALT_PYTHON, Machine, rehearsed
 
 # What `systemd-analyze security` may say of a unit that is ours, in tenths.
 EXPOSURE = 30
@@ -42,7 +42,6 @@ with tempfile.NamedTemporaryFile("w") as needles:
         if any(secret in line for secret in secrets):
             print("the command line of", line.split()[0])
 """
-SALT_PYTHON = "/opt/salt/bin/python"
 
 
 def test_our_own_units_are_little_exposed(host: Machine) -> None:

@@ -9,7 +9,7 @@ from client import Client
 from hosts import answering, cut_off, has_booted, holder, is_whole, primary, replicas, with_role
 from jobs import finished, submitted, terms
 from load import last_digits, readiness
-from machine import Machine
+from machine import SALT_PYTHON, Machine
 from waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.disruptive]
@@ -25,8 +25,6 @@ command = ["redis-cli", "-h", sys.argv[1], "-p", sys.argv[2], "--user", "app", *
 done = subprocess.run(command, env=os.environ | {"REDISCLI_AUTH": password}, capture_output=True, text=True)
 print(done.stdout.strip())
 """
-# It has yaml.
-SALT_PYTHON = "/opt/salt/bin/python"
 LOST = "fibonacci:written-where-nobody-follows"
 
 
@@ -36,9 +34,8 @@ def at(address: str, machines: dict[str, Machine]) -> Machine:
 
 def write(machine: Machine, *command: str) -> str:
     """Return what the Redis of this very host says to a command of the app's user."""
-    marks = " ".join(["%s"] * len(command))
     port = str(machine.settings("redis")["port"])
-    return machine.check(f"{SALT_PYTHON} -c %s %s %s {marks}", WRITE, machine.address, port, *command)
+    return machine.python(WRITE, machine.address, port, *command, interpreter=SALT_PYTHON)
 
 
 def test_a_web_host_dies_and_no_page_fails(

@@ -239,11 +239,14 @@ def test_orchestration_sees_who_the_primary_is_and_moves_it(running):
     over = threading.Event()
     with concurrent.futures.ThreadPoolExecutor(4) as writers:
         writing = [writers.submit(write_until, over, running, number) for number in range(4)]
-        asked["data1"].move()
-        until(lambda: asked["data1"].view()["primary"] != addresses["data1"])
-        now = asked["data1"].view()["primary"]
-        until(lambda: all(each.view() == seen(now) for each in asked.values()))
-        over.set()
+        try:
+            asked["data1"].move()
+            until(lambda: asked["data1"].view()["primary"] != addresses["data1"])
+            now = asked["data1"].view()["primary"]
+            until(lambda: all(each.view() == seen(now) for each in asked.values()))
+        finally:
+            # Else the writers would be waited for when something here fails.
+            over.set()
         kept = [key for each in writing for key in each.result()]
     primary = next(host for host in running.values() if host.address == now)
     # What a replica had, too, when its writer was told so: jobs are promised on the strength of it.
