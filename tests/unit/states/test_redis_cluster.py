@@ -289,7 +289,7 @@ def test_what_salt_changes_wins_over_what_redis_and_sentinel_have_rewritten(runn
         (
             "redis-sentinel",
             "/etc/redis/turnkey-sentinel.conf",
-            f"failover-timeout {NAME} 30000",
+            f"failover-timeout {NAME} 10000",
             "failover-timeout {NAME} 20000",
         ),
     ]:
