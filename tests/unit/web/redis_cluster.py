@@ -27,6 +27,21 @@ class RedisCluster:
         self.ports = [_free_port() for _ in NUMBERS]
         self.sentinel_ports = [_free_port() for _ in NUMBERS]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._acl, self._static = folder / "users.acl", folder / "static-sentinel.conf"
+        # Once: a server that starts while they are written would know no user.
+        self._acl.write_text(f"user default off\nuser app on >{PASSWORD} ~* &* +@all\n")
+        lines = [
+            "sentinel-user app",
+            f"sentinel-pass {PASSWORD}",
+            f"auth-user {NAME} app",
+            f"auth-pass {NAME} {PASSWORD}",
+            f"down-after-milliseconds {NAME} 500",
+            f"failover-timeout {NAME} 3000",
+        ]
+        self._static.write_text("".join(f"sentinel {line}\n" for line in lines))
+
+    def begin(self) -> None:
+        """Start all of them, and wait until they agree."""
         for number in NUMBERS:
             self._write(f"redis{number}", f"# {number}" if number == 0 else f"replicaof 127.0.0.1 {self.ports[0]}")
             self.start(f"redis{number}")
@@ -44,25 +59,14 @@ class RedisCluster:
     def start(self, name: str) -> None:
         number = int(name[-1])
         common = ["--bind", "127.0.0.1", "--dir", str(self._folder), "--logfile", str(self._folder / f"{name}.log")]
-        acl = self._folder / "users.acl"
-        acl.write_text(f"user default off\nuser app on >{PASSWORD} ~* &* +@all\n")
-        common += ["--aclfile", str(acl)]
+        common += ["--aclfile", str(self._acl)]
         if name.startswith("redis"):
             own = ["--port", str(self.ports[number]), "--save", "", "--repl-diskless-sync-delay", "0"]
             own += ["--masteruser", "app", "--masterauth", PASSWORD]
             own += ["--min-replicas-to-write", "1", "--min-replicas-max-lag", "2"]
         else:
             own = ["--sentinel", "--port", str(self.sentinel_ports[number])]
-            lines = [
-                "sentinel-user app",
-                f"sentinel-pass {PASSWORD}",
-                f"auth-user {NAME} app",
-                f"auth-pass {NAME} {PASSWORD}",
-            ]
-            lines += [f"down-after-milliseconds {NAME} 500", f"failover-timeout {NAME} 3000"]
-            static = self._folder / "static-sentinel.conf"
-            static.write_text("".join(f"sentinel {line}\n" for line in lines))
-            own += ["--include", str(static)]
+            own += ["--include", str(self._static)]
         command = [str(self._binary), str(self._folder / f"{name}.conf"), *own, *common]
         self.processes[name] = subprocess.Popen(command, stdout=subprocess.DEVNULL)
 

@@ -29,8 +29,11 @@ SETTINGS: dict[str, Any] = {"inline_limit": 10_000, "job_lease": 1.0, "redis_tim
 @pytest.fixture(scope="module")
 def whole_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     made = RedisCluster(tmp_path_factory.mktemp("cluster"))
-    yield made
-    made.end()
+    try:
+        made.begin()
+        yield made
+    finally:
+        made.end()
 
 
 @pytest.fixture
