@@ -48,8 +48,8 @@ PACKAGES = {
 # Where commands are looked for: an administrator's too, which are not on everybody's PATH.
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
 
-# For tests that wait and start processes more than they calculate.
-ALL_CORES = ("--numprocesses=auto", "--dist=worksteal")
+# For tests that wait for processes as much as they calculate: one more at a time than there are cores.
+ALL_CORES = (f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=worksteal")
 
 
 @dataclasses.dataclass(frozen=True)

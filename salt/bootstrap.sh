@@ -95,6 +95,8 @@ install_salt() {
     # Build tools first, and no isolated build: pip would fetch others for that, neither pinned nor checked.
     "${pip[@]}" -r "$BUILD_LOCK"
     "${pip[@]}" --no-build-isolation -r "$LOCK"
+    "$VENV/bin/salt-call" --local --log-level=error --log-file=/dev/null test.ping >/dev/null ||
+        fail 'Salt is installed but does not run: see above'
     printf '%s\n' "$stamp" >"$VENV/.installed"
 }
 
@@ -195,6 +197,5 @@ install_salt
 link_commands
 if ! $install_only; then
     configure
-    salt-call --local --log-level=error test.ping >/dev/null || fail 'Salt is installed but does not run: see above'
     step 'done; next: salt-call state.apply'
 fi

@@ -8,6 +8,7 @@ import pytest
 from client import PAGES, Client, another_site
 from load import readiness, serves
 from machine import Machine
+from releases import edited, source
 from waiting import eventually
 
 # Apply, and kill Salt the moment a path appears or changes. Its children live on, as they would.
@@ -56,7 +57,7 @@ POINTS = [
     "/usr/local/sbin/put-names",
     "/etc/chrony/chrony.conf",
     "/etc/redis/redis.conf",
-    "{root}/releases/*/venv/bin/pip",
+    "{root}/venvs/*/bin/pip",
     "/run/try-release-*.sock",
     "{root}/current",
     "/etc/gunicorn/gunicorn.conf.py",
@@ -138,7 +139,8 @@ def state(host: Machine, client: Client) -> dict[str, Any]:
         "effects": effects(host, client),
         "configuration": host.configuration(),
         "release": host.release(),
-        "files of the release": host.check("cd %s && find . -not -name '*.pyc' | sort", host.release()).splitlines(),
+        "venv": host.check("readlink --canonicalize %s/venv", host.release()),
+        "files of the release": host.check("cd %s && find -L . -not -name '*.pyc' | sort", host.release()).splitlines(),
         "units": sorted(line.split()[0] for line in running.splitlines() if "session" not in line),
         # Who runs what, and not how many: nginx has a process for a while that reads its cache.
         "processes": {unit: who_runs_what(host, unit) for unit in host.units if unit.endswith(".service")},
@@ -154,14 +156,16 @@ def who_runs_what(host: Machine, unit: str) -> set[str]:
 def test_an_interrupted_apply_is_made_good_by_the_next(host: Machine, client: Client) -> None:
     root, first_release = host.root, host.release()
     old = effects(host, client)
-    with host.applied(EVERYTHING) as applied:
+    lock = source(host, host.settings("app")["requirements"])
+    # Another lock of the same packages: what it installs is made anew, too.
+    with edited(host, lock, lambda text: text + "# Another.\n"), host.applied(EVERYTHING) as applied:
         assert applied.ok, applied.message
         undisturbed = eventually(lambda: settled(host, client))
         assert [name for name, value in undisturbed["effects"].items() if value == old[name]] == []
     assert host.release() == first_release
-    host.check("rm -r %s", undisturbed["release"])
+    host.check("rm -r %s %s", undisturbed["venv"], undisturbed["release"])
 
-    with host.site(EVERYTHING):
+    with edited(host, lock, lambda text: text + "# Another.\n"), host.site(EVERYTHING):
         outcomes = {point: host.python(INTERRUPT, point.format(root=root)) for point in POINTS}
         completed = host.apply()
         disturbed = eventually(lambda: settled(host, client))

@@ -32,26 +32,46 @@ def digest(source, requirements, environment):
 
 
 def _digest(source, requirements, environment):
-    hashed = hashlib.sha256()
-
-    def feed(name, content):
-        for part in (name.encode(), content):
-            hashed.update(len(part).to_bytes(8, "big"))
-            hashed.update(part)
-
     files = _files(source)
     if not files:
         raise CommandExecutionError(f"app:source: no file below {source}")
+    return _named(
+        ("os", __grains__["osfinger"].encode()),
+        ("environment", json.dumps(environment, sort_keys=True).encode()),
+        ("requirements", _lock(requirements)),
+        *((name, path.read_bytes()) for name, path in files),
+    )
+
+
+def venv(requirements):
+    """Return the name of what the ``salt://`` file *requirements* installs here: releases with one lock share it.
+
+    Raises CommandExecutionError, naming the pillar key, where the lock is missing.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call release.venv salt://fibonacci/requirements.txt
+    """
+    return _named(("os", __grains__["osfinger"].encode()), ("requirements", _lock(requirements)))
+
+
+def _named(*parts):
+    """Return 16 hex digits over *parts*, each a name and a content."""
+    hashed = hashlib.sha256()
+    for name, content in parts:
+        for part in (name.encode(), content):
+            hashed.update(len(part).to_bytes(8, "big"))
+            hashed.update(part)
+    return hashed.hexdigest()[:16]
+
+
+def _lock(requirements):
     lock = __salt__["cp.cache_file"](requirements)
     if not lock:
         raise CommandExecutionError(f"app:requirements: no such file: {requirements}")
-
-    feed("os", __grains__["osfinger"].encode())
-    feed("environment", json.dumps(environment, sort_keys=True).encode())
-    feed("requirements", pathlib.Path(lock).read_bytes())
-    for name, path in files:
-        feed(name, path.read_bytes())
-    return hashed.hexdigest()[:16]
+    return pathlib.Path(lock).read_bytes()
 
 
 def _files(source):

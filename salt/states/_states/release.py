@@ -11,7 +11,8 @@ def pruned(name, current, keep):
     """Remove what is older than the last *keep* releases below the folder *name*, and what never became one.
 
     The release that the link *current* points to always stays. The last ones are those that served last, which after a
-    rollback are not those that were tried last: hence the marker of the current one is made the newest.
+    rollback are not those that were tried last: hence the marker of the current one is made the newest. What their locks
+    installed, in ``venvs`` beside that folder, stays as long as one of them uses it.
     """
     root, current = pathlib.Path(name), pathlib.Path(current)
     if not root.exists():
@@ -27,6 +28,9 @@ def pruned(name, current, keep):
         (serving / MARKER).touch()
     kept = {*releases[:keep], serving}
     removed = sorted(path for path in root.iterdir() if path not in kept)
+    # What a lock installs goes with the last release that was made with it.
+    installed, used = root.with_name("venvs"), {(path / "venv").resolve() for path in kept}
+    removed += sorted(path for path in installed.glob("*") if path not in used)
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{len(kept)} kept"}
     if not removed:
         return ret

@@ -1,6 +1,7 @@
 # The app's release: its code, its dependencies and its environment in one folder named by their content. Built beside
 # the running one and tried on a socket of its own; only then does the link `current` move. What runs it follows the link.
-{% from 'app/map.jinja' import app, release, pinned with context %}
+# Releases with the same lock share what it installs.
+{% from 'app/map.jinja' import app, release, venv, pinned with context %}
 
 app:
   pkg.installed:
@@ -58,18 +59,28 @@ app:
 
 {# Asked here and not by `creates`: for that Salt loads all of its state modules, a second of each apply. #}
 {% if not salt['file.file_exists'](release ~ '/venv/complete') %}
-{{ release }}/venv:
+{{ app.root }}/venvs:
+  file.directory:
+    - mode: "0755"
+
+{{ venv }}:
   cmd.run:
     # Locked: what an interrupted apply has begun may still be at it.
     - name: >-
-        flock . sh -c 'test -e venv/complete || {
-        python3 -m venv --clear venv &&
-        venv/bin/pip install --quiet --disable-pip-version-check --no-input
-        --require-hashes --no-deps --only-binary :all: --requirement requirements.txt &&
-        touch venv/complete; }'
-    - cwd: {{ release }}
+        flock . sh -c 'test -e {{ venv }}/complete || {
+        python3 -m venv --clear {{ venv }} &&
+        {{ venv }}/bin/pip install --quiet --disable-pip-version-check --no-input
+        --require-hashes --no-deps --only-binary :all: --requirement {{ release }}/requirements.txt &&
+        touch {{ venv }}/complete; }'
+    - cwd: {{ app.root }}/venvs
     - env:
         - PIP_CERT: /etc/ssl/certs/ca-certificates.crt
+    - unless: test -e {{ venv }}/complete
+
+{{ release }}/venv:
+  file.symlink:
+    - target: {{ venv }}
+    - force: true
 {% endif %}
 
 {% if not salt['file.file_exists'](release ~ '/tried') %}

@@ -41,6 +41,28 @@ def digest(site, environment=ENVIRONMENT, osfinger="Debian-13", source="salt://s
     return module.digest(source, lock, environment)
 
 
+def venv(site, osfinger="Debian-13", lock=LOCK):
+    module = load(
+        "_modules/release.py",
+        __grains__={"osfinger": osfinger},
+        __salt__={
+            "cp.cache_file": lambda url: str(path) if (path := site / url.removeprefix("salt://")).is_file() else ""
+        },
+    )
+    return module.venv(lock)
+
+
+def test_releases_of_one_lock_share_what_it_installs(site):
+    before = venv(site)
+    (site / "site/app/wsgi.py").write_text("app = 2\n")
+    assert venv(site) == before
+    assert venv(site, osfinger="Debian-12") != before
+    (site / "site/requirements.txt").write_text("flask==2\n")
+    assert venv(site) != before
+    with pytest.raises(CommandExecutionError, match=r"app:requirements: no such file: salt://site/other\.txt"):
+        venv(site, lock="salt://site/other.txt")
+
+
 @pytest.fixture
 def before(site):
     return digest(site)
@@ -168,6 +190,19 @@ def test_release_that_runs_is_kept_however_old_it_is(releases):
     current.symlink_to(releases / "r1")
     pruned(releases, keep=2)
     assert names(releases) == ["r1", "r4", "r5"]
+
+
+def test_what_a_lock_installed_goes_with_the_last_release_of_it(releases):
+    installed = releases.parent / "venvs"
+    for name in ("old", "new", "cut-off"):
+        (installed / name / "bin").mkdir(parents=True)
+    for release, name in {"r1": "old", "r2": "old", "r3": "new", "r4": "new", "r5": "new"}.items():
+        (releases / release / "venv").symlink_to(installed / name)
+    pruned(releases, keep=4)
+    assert names(installed) == ["new", "old"]
+    ret = pruned(releases, keep=3)
+    assert names(installed) == ["new"]
+    assert ret["changes"] == {"removed": ["r2", "old"]}
 
 
 def test_second_run_changes_nothing(releases):
