@@ -11,8 +11,8 @@ def pruned(name, current, keep):
     """Remove what is older than the last *keep* releases below the folder *name*, and what never became one.
 
     The release that the link *current* points to always stays. The last ones are those that served last, which after a
-    rollback are not those that were tried last: hence the marker of the current one is made the newest. What their locks
-    installed, in ``venvs`` beside that folder, stays as long as one of them uses it.
+    rollback are not those that were tried last: hence the marker of the current one is made the newest. What locks have
+    installed, in ``venvs`` beside that folder, stays as long as a release uses it.
     """
     root, current = pathlib.Path(name), pathlib.Path(current)
     if not root.exists():
