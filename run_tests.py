@@ -538,7 +538,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         description="Prove Turnkey right. Without options: all suites, on a Debian 13 lab."
     )
     parser.add_argument("--list", action="store_true", help="list the suites and end")
-    parser.add_argument("--suite", nargs="+", metavar="NAME", choices=SUITES, default=list(SUITES), help="only these")
+    parser.add_argument("--suite", nargs="+", action="extend", metavar="NAME", choices=SUITES, help="only these")
     parser.add_argument("-k", metavar="EXPR", help="only the tests that match, as pytest has it")
     parser.add_argument("--junit", type=pathlib.Path, metavar="DIR", help="write JUnit files there")
     group = parser.add_argument_group("infra and cluster")
@@ -553,6 +553,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="test a running installation, reached in this way: no lab",
     )
     options = parser.parse_args(arguments)
+    options.suite = options.suite or list(SUITES)
     if options.topology and not (ROOT / "salt" / "pillar" / "topology" / f"{options.topology}.sls").is_file():
         parser.error(f"there is no salt/pillar/topology/{options.topology}.sls")
     if options.ssh_config:
