@@ -95,8 +95,13 @@ install_salt() {
     # Build tools first, and no isolated build: pip would fetch others for that, neither pinned nor checked.
     "${pip[@]}" -r "$BUILD_LOCK"
     "${pip[@]}" --no-build-isolation -r "$LOCK"
-    "$VENV/bin/salt-call" --local --log-level=error --log-file=/dev/null test.ping >/dev/null ||
+    # In a root of its own: an id that it finds here, such as that of an image's build, would stay with this host.
+    local trial
+    trial=$(mktemp -d)
+    printf 'id: trial\nroot_dir: %s\n' "$trial" >"$trial/minion"
+    "$VENV/bin/salt-call" --config-dir="$trial" --local --log-level=error test.ping >/dev/null ||
         fail 'Salt is installed but does not run: see above'
+    rm -r "$trial"
     printf '%s\n' "$stamp" >"$VENV/.installed"
 }
 
@@ -163,6 +168,8 @@ write(
     "Written by salt/bootstrap.sh; changes are lost when it runs again.",
     {
         "id": host,
+        # Of this host's keys, the minion's and the master's.
+        "keysize": 3072,
         "file_client": "local",
         "file_roots": {"base": [str(repository / "salt" / "states"), str(repository / "salt" / "sources")]},
         "pillar_roots": {"base": [str(pillar)]},

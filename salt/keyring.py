@@ -88,7 +88,10 @@ def trust(config: pathlib.Path, fingerprint: str) -> None:
 
 def master_fingerprint(config: pathlib.Path) -> str:
     """Return the fingerprint of this host's master, whose key is made where there is none."""
+    minion = salt.config.minion_config(str(config / "minion"))
+    # The master's own configuration comes with the first apply. A key is named by the id.
     options = salt.config.master_config(str(config / "master"))
+    options.update({key: minion[key] for key in ("id", "keysize")})
     folder = pathlib.Path(options["pki_dir"])
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return of_pem(salt.crypt.MasterKeys(options).get_pub_str())

@@ -122,9 +122,15 @@ class Site:
             "turnkey": {"topology": "cluster", "pillar": ["lab"], "repository": str(ROOT)},
         }
         master["pillar_roots"] = {"base": [str(self.pillar(folder / "m" / "pillar", SECRETS))]}
+        # What the first apply has not written yet, salt/bootstrap.sh has: who the master is, for one.
+        self.write("m", "minion", {key: master.pop(key) for key in ("id", "keysize")})
         self.write("m", "master", master)
         # As its unit has it (CacheDirectoryMode).
         (folder / "m" / "cache").mkdir(mode=0o700)
+        told = self.keyring("m", "fingerprint", "--master")
+        assert told.returncode == 0, told.stderr
+        self.fingerprint = told.stdout.strip()
+        self.write("m", "master", yaml.safe_load(master_of_the_formula) | master)
 
     def pillar(self, folder, secrets):
         shutil.copytree(ROOT / "salt" / "pillar", folder, ignore=shutil.ignore_patterns("secrets.sls", "site.sls"))
@@ -209,11 +215,10 @@ def site(hosts):
     # A short path: it is part of those of sockets.
     with tempfile.TemporaryDirectory(prefix="s-") as folder:
         site = Site(pathlib.Path(folder), hosts("Debian-13", "cluster-monitor").text("/etc/salt/master"))
-        fingerprint = site.keyring("m", "fingerprint", "--master").stdout.strip()
         try:
             site.start("salt-master", "m")
             for name in (*MINIONS, STRANGER):
-                assert site.keyring(name, "trust", fingerprint).returncode == 0
+                assert site.keyring(name, "trust", site.fingerprint).returncode == 0
             # Before they run: a minion that finds no key makes one.
             told = "".join(site.keyring(name, "fingerprint").stdout for name in MINIONS)
             for name in MINIONS:
