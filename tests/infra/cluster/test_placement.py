@@ -75,8 +75,9 @@ def test_a_new_web_host_takes_its_share_and_moves_no_other_page(
         running.notes.append(f"{moved} of {MANY} pages moved")
 
     assert 0 < moved <= MANY * 0.4
-    # It serves, and not only what was asked for here.
-    assert sum(int(row["stot"]) for row in balancers[0].balance() if row["svname"] == "web3") > 0
+    # It serves, by whichever load balancer has the address now.
+    rows = [row for balancer in balancers for row in balancer.balance() if row["svname"] == "web3"]
+    assert sum(int(row["stot"]) for row in rows) > 0
     assert running.failed == []
     assert running.watcher.wrong == []
 
