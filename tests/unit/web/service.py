@@ -90,7 +90,7 @@ class Worker:
         return [json.loads(line) for line in lines if line.startswith('{"time"')]
 
     def calculated(self) -> list[str]:
-        """Return the ids of the jobs that it has calculated."""
+        """Return the ids of the jobs that it has calculated, as its log has them: a job is done before that says so."""
         return [line["job"] for line in self.log() if line["message"] == "job calculated"]
 
     def children(self) -> list[int]:

@@ -160,7 +160,7 @@ def test_shorter_request_is_served_from_a_longer_result(
     ended(service, submit(service, {"start": 10_001, "count": 1_000}))
     for url in ("/api/v1/fibonacci/10500", "/api/v1/fibonacci?page=106&per_page=100"):
         assert service.get(url, headers=GZIP).data == client.get(url, headers=GZIP).data
-    assert worker.calculated() == ["10001-1000"]
+    until(lambda: worker.calculated() == ["10001-1000"])
     assert server.client.zcard(f"{PREFIX}:all") == 1
 
 
@@ -191,7 +191,7 @@ def test_many_who_ask_for_the_same_are_one_job_and_get_the_same_bytes(
         thread.join()
     assert len(answers) == 50
     assert len(set(answers)) == 1
-    assert [id for worker in workers for id in worker.calculated()] == ["3000000-1"]
+    until(lambda: [id for worker in workers for id in worker.calculated()] == ["3000000-1"])
 
 
 def test_jobs_are_listed_newest_first_and_by_state(service: FlaskClient) -> None:
@@ -345,7 +345,7 @@ def test_job_whose_process_is_killed_ends_right(
         os.kill(pid, signal.SIGKILL)
     assert ended(service, job)["state"] == "done"
     assert service.get("/api/v1/fibonacci/15000000").json["digits"] == 3_134_815
-    assert worker.calculated() == [job["id"]]
+    until(lambda: worker.calculated() == [job["id"]])
     nothing_is_stuck(server)
 
 
@@ -357,7 +357,7 @@ def test_job_whose_worker_is_killed_ends_right_on_another(
     first.kill()
     second = start_worker()
     assert ended(service, job)["state"] == "done"
-    assert second.calculated() == [job["id"]]
+    until(lambda: second.calculated() == [job["id"]])
     nothing_is_stuck(server)
 
 
@@ -370,7 +370,7 @@ def test_worker_that_is_told_to_stop_finishes_what_it_has_begun(
     busy, idle = (worker, other) if _has_begun(worker) else (other, worker)
     busy.end()
     assert ended(service, job)["state"] == "done"
-    assert (busy.calculated(), idle.calculated()) == ([job["id"]], [])
+    until(lambda: (busy.calculated(), idle.calculated()) == ([job["id"]], []))
     nothing_is_stuck(server)
 
 
@@ -456,7 +456,7 @@ def test_result_that_is_lost_or_damaged_is_calculated_again(
     assert job.status_code == 202
     ended(service, job.json)
     assert service.get(url, headers=GZIP).data == right
-    assert len(worker.calculated()) == 2
+    until(lambda: len(worker.calculated()) == 2)
 
 
 def test_redis_that_is_emptied_leaves_nothing_stuck(
