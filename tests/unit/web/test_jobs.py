@@ -353,7 +353,8 @@ def test_job_whose_worker_is_killed_ends_right_on_another(
     service: FlaskClient, start_worker: Callable[..., Worker], server: RedisServer
 ) -> None:
     first = start_worker()
-    job = running(service, submit(service, LONG))
+    # So long that it is killed before its end on a busy machine, too.
+    job = running(service, submit(service, {"n": 2 * LONG["n"]}))
     first.kill()
     second = start_worker()
     assert ended(service, job)["state"] == "done"
