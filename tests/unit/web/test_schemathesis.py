@@ -63,7 +63,7 @@ def test_service_does_what_it_says_and_nothing_else(base_url: str, tmp_path: Pat
     binary = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
     assert binary, "schemathesis is missing from the virtual environment"
     command = [binary, "--config-file", str(HERE / "schemathesis.toml"), "run", str(description), "--url", base_url]
-    command += ["--checks", "all", "--mode", "all", "--max-examples", EXAMPLES, "--no-color"]
+    command += ["--mode", "all", "--max-examples", EXAMPLES, "--no-color"]
     command += ["--report", "ndjson", "--report-ndjson-path", str(tmp_path / "events.ndjson")]
     if "API_BASE_URL" in os.environ:
         command += ["--exclude-tag", "internal"]
