@@ -49,7 +49,7 @@ PACKAGES = {
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
 
 # For tests that wait for processes as much as they calculate: one more at a time than there are cores.
-ALL_CORES = (f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=worksteal")
+ALL_CORES = (f"--numprocesses={len(os.sched_getaffinity(0)) + 1}", "--dist=worksteal")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -158,12 +158,14 @@ def test_an_interrupted_apply_is_made_good_by_the_next(host: Machine, client: Cl
     old = effects(host, client)
     lock = source(host, host.settings("app")["requirements"])
     # Another lock of the same packages: what it installs is made anew, too.
-    with edited(host, lock, lambda text: text + "# Another.\n"), host.site(EVERYTHING):
-        applied = host.apply()
-        assert applied.ok, applied.message
-        undisturbed = eventually(lambda: settled(host, client))
-        assert [name for name, value in undisturbed["effects"].items() if value == old[name]] == []
-    host.heal()
+    try:
+        with edited(host, lock, lambda text: text + "# Another.\n"), host.site(EVERYTHING):
+            applied = host.apply()
+            assert applied.ok, applied.message
+            undisturbed = eventually(lambda: settled(host, client))
+            assert [name for name, value in undisturbed["effects"].items() if value == old[name]] == []
+    finally:
+        host.heal()
     assert host.release() == first_release
     host.check("rm -r %s %s", undisturbed["venv"], undisturbed["release"])
 

@@ -1,5 +1,8 @@
 """Keep the last releases of an app for a rollback, and no more."""
 
+import contextlib
+import fcntl
+import os
 import pathlib
 import shutil
 
@@ -30,14 +33,29 @@ def pruned(name, current, keep):
     removed = sorted(path for path in root.iterdir() if path not in kept)
     # What a lock installs goes with the last release that was made with it.
     installed, used = root.with_name("venvs"), {(path / "venv").resolve() for path in kept}
-    removed += sorted(path for path in installed.glob("*") if path not in used)
+    removed += sorted(path for path in installed.glob("*") if path.resolve() not in used)
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{len(kept)} kept"}
     if not removed:
         return ret
     if __opts__["test"]:
         return ret | {"result": None, "comment": f"would remove {', '.join(path.name for path in removed)}"}
-    for path in removed:
-        # Under another name first: cut off half way, it must not pass for a release.
-        doomed = path.with_name(f".{path.name.lstrip('.')}")
-        shutil.rmtree(path.rename(doomed))
+    with _locked(installed):
+        for path in removed:
+            # Under another name first: cut off half way, it must not pass for a release.
+            doomed = path.with_name(f".{path.name.lstrip('.')}")
+            shutil.rmtree(path.rename(doomed))
     return ret | {"changes": {"removed": [path.name for path in removed]}}
+
+
+@contextlib.contextmanager
+def _locked(folder):
+    """Wait for what an apply that was cut off still installs below *folder*: it takes this lock, too (formula app)."""
+    if not folder.is_dir():
+        yield
+        return
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(place)

@@ -1,7 +1,7 @@
-# The app's release: its code, its dependencies and its environment in one folder named by their content. Built beside
+# The app's release: its code, its dependencies and its environment by one folder named by their content. Built beside
 # the running one and tried on a socket of its own; only then does the link `current` move. What runs it follows the link.
-# Releases with the same lock share what it installs.
-{% from 'app/map.jinja' import app, release, venv, pinned with context %}
+# What a lock installs lies beside, for all releases with that lock.
+{% from 'app/map.jinja' import app, release, pinned with context %}
 
 app:
   pkg.installed:
@@ -59,10 +59,12 @@ app:
 
 {# Asked here and not by `creates`: for that Salt loads all of its state modules, a second of each apply. #}
 {% if not salt['file.file_exists'](release ~ '/venv/complete') %}
+{% set venv = app.root ~ '/venvs/' ~ salt['release.venv'](app.requirements) %}
 {{ app.root }}/venvs:
   file.directory:
     - mode: "0755"
 
+{% if not salt['file.file_exists'](venv ~ '/complete') %}
 {{ venv }}:
   cmd.run:
     # Locked: what an interrupted apply has begun may still be at it.
@@ -75,12 +77,11 @@ app:
     - cwd: {{ app.root }}/venvs
     - env:
         - PIP_CERT: /etc/ssl/certs/ca-certificates.crt
-    - unless: test -e {{ venv }}/complete
+{% endif %}
 
 {{ release }}/venv:
   file.symlink:
     - target: {{ venv }}
-    - force: true
 {% endif %}
 
 {% if not salt['file.file_exists'](release ~ '/tried') %}

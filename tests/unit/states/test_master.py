@@ -17,6 +17,7 @@ import time
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives import serialization
 
 from rendering import CLUSTER, ROOT, grains, minion
 
@@ -236,6 +237,11 @@ def site(hosts):
 def refusal(site):
     """What the stranger is told who asks for his pillar; from then on his key waits for somebody to accept it."""
     return site.run(BIN / "salt-call", site.etc(STRANGER), "--out=json", "pillar.items", "unmask=True")
+
+
+def test_the_masters_key_is_of_the_size_that_its_host_says(site):
+    key = serialization.load_pem_public_key((site.folder / "m" / "pki" / "master.pub").read_bytes())
+    assert key.key_size == 3072
 
 
 def test_a_minion_whose_key_nobody_accepted_is_told_nothing(site, refusal):

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import subprocess
 
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -203,6 +204,26 @@ def test_what_a_lock_installed_goes_with_the_last_release_of_it(releases):
     ret = pruned(releases, keep=3)
     assert names(installed) == ["new"]
     assert ret["changes"] == {"removed": ["r2", "old"]}
+
+
+def test_what_is_used_stays_where_a_link_leads_to_it(releases, tmp_path):
+    venv = releases.parent / "venvs" / "new"
+    venv.mkdir(parents=True)
+    for name in ("r3", "r4", "r5"):
+        (releases / name / "venv").symlink_to(venv)
+    (tmp_path / "linked").symlink_to(releases.parent)
+    pruned(tmp_path / "linked" / releases.name, keep=3)
+    assert venv.is_dir()
+
+
+def test_nothing_is_removed_while_something_is_installed(releases):
+    installed = releases.parent / "venvs"
+    (installed / "old").mkdir(parents=True)
+    order = 'echo; sleep 1; touch "$0/old/complete"'
+    with subprocess.Popen(["flock", installed, "sh", "-c", order, installed], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        pruned(releases, keep=3)
+    assert (other.returncode, names(installed)) == (0, [])
 
 
 def test_second_run_changes_nothing(releases):
