@@ -16,8 +16,9 @@ def state(page: Page) -> Locator:
     return page.locator(".streamstate .badge")
 
 
-def figure(page: Page, name: str) -> str:
-    return page.locator(".figures div", has=page.get_by_text(name, exact=True)).locator("dd").inner_text()
+def figure(page: Page, name: str) -> Locator:
+    """Return the place of a figure, which is drawn with the next frame: a moment after the state is told."""
+    return page.locator(".figures div", has=page.get_by_text(name, exact=True)).locator("dd")
 
 
 def wait_for_terms(page: Page, least: int) -> None:
@@ -42,9 +43,9 @@ def test_stream_draws_every_term_and_every_batch(open_page: Callable[..., Page],
     page = open_page("/#/stream?start=0&count=3000")
     page.get_by_role("button", name="Start").click()
     expect(state(page)).to_have_text(DONE)
-    assert figure(page, "terms") == "3,000"
-    assert figure(page, "digits now") == "627"
-    assert re.search("[0-9] [kM]B", figure(page, "received"))
+    expect(figure(page, "terms")).to_have_text("3,000")
+    expect(figure(page, "digits now")).to_have_text("627")
+    assert re.search("[0-9] [kM]B", figure(page, "received").inner_text())
     digits, times = (
         page.get_by_role("img", name="Digits per term").all(),
         page.get_by_role("img", name="Time per batch").all(),
@@ -75,7 +76,7 @@ def test_pause_resume_and_stop(open_page: Callable[..., Page]) -> None:
     page.get_by_role("button", name="Pause").click()
     expect(state(page)).to_have_text("Paused")
     page.evaluate("new Promise(requestAnimationFrame)")
-    terms = int(figure(page, "terms").replace(",", ""))
+    terms = int(figure(page, "terms").inner_text().replace(",", ""))
     page.get_by_role("button", name="Resume").click()
     wait_for_terms(page, terms + 1)
     page.get_by_role("button", name="Stop").click()
@@ -104,7 +105,7 @@ def test_stream_goes_on_where_the_connection_was_cut(
     cable.plugged = True
     expect(state(page)).to_have_text(DONE)
     # Each term came once: the page refuses a frame that does not continue the one before.
-    assert figure(page, "terms") == "6,000"
+    expect(figure(page, "terms")).to_have_text("6,000")
     assert len(sockets) >= 2
     start = int(re.findall(r"start=([0-9]+)", sockets[-1])[0])
     assert 0 < start < 6000
@@ -141,7 +142,7 @@ def test_reload_of_the_service_is_told_and_survived(open_page: Callable[..., Pag
     )
     page.get_by_role("button", name="Start").click()
     expect(state(page)).to_have_text(DONE)
-    assert figure(page, "terms") == "3,000"
+    expect(figure(page, "terms")).to_have_text("3,000")
     assert any("The service restarts. Going on from F(" in text for text in page.evaluate("told"))
     expect(told).to_have_text("")
 
@@ -210,7 +211,7 @@ def test_long_stream_keeps_a_bounded_page(open_page: Callable[..., Page]) -> Non
     )
     page.get_by_role("button", name="Start").click()
     expect(state(page)).to_have_text(DONE)
-    assert figure(page, "terms") == f"{frames * 50:,}"
+    expect(figure(page, "terms")).to_have_text(f"{frames * 50:,}")
     assert page.locator(".latest .term").count() == 8
     assert page.evaluate("document.documentElement.outerHTML.length") < 40_000
 
