@@ -24,7 +24,9 @@ def site(tmp_path):
     return tmp_path
 
 
-def digest(site, environment=ENVIRONMENT, osfinger="Debian-13", source="salt://site/app", lock=LOCK, context=None):
+def module(site, osfinger="Debian-13", context=None):
+    """The execution module, which sees *site* below ``salt://``."""
+
     def cache_file(url):
         path = site / url.removeprefix("salt://")
         return str(path) if path.is_file() else ""
@@ -33,35 +35,27 @@ def digest(site, environment=ENVIRONMENT, osfinger="Debian-13", source="salt://s
         names = (str(path.relative_to(site)) for path in site.rglob("*") if path.is_file())
         return [name for name in names if name.startswith(prefix)]
 
-    module = load(
+    return load(
         "_modules/release.py",
         __context__={} if context is None else context,
         __grains__={"osfinger": osfinger},
         __salt__={"cp.cache_file": cache_file, "cp.list_master": list_master},
     )
-    return module.digest(source, lock, environment)
 
 
-def venv(site, osfinger="Debian-13", lock=LOCK):
-    module = load(
-        "_modules/release.py",
-        __grains__={"osfinger": osfinger},
-        __salt__={
-            "cp.cache_file": lambda url: str(path) if (path := site / url.removeprefix("salt://")).is_file() else ""
-        },
-    )
-    return module.venv(lock)
+def digest(site, environment=ENVIRONMENT, osfinger="Debian-13", source="salt://site/app", lock=LOCK, context=None):
+    return module(site, osfinger, context).digest(source, lock, environment)
 
 
 def test_releases_of_one_lock_share_what_it_installs(site):
-    before = venv(site)
+    before = module(site).venv(LOCK)
     (site / "site/app/wsgi.py").write_text("app = 2\n")
-    assert venv(site) == before
-    assert venv(site, osfinger="Debian-12") != before
+    assert module(site).venv(LOCK) == before
+    assert module(site, "Debian-12").venv(LOCK) != before
     (site / "site/requirements.txt").write_text("flask==2\n")
-    assert venv(site) != before
+    assert module(site).venv(LOCK) != before
     with pytest.raises(CommandExecutionError, match=r"app:requirements: no such file: salt://site/other\.txt"):
-        venv(site, lock="salt://site/other.txt")
+        module(site).venv("salt://site/other.txt")
 
 
 @pytest.fixture
