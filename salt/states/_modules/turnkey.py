@@ -19,6 +19,7 @@ import re
 
 import jsonschema
 import yaml
+from cryptography import x509
 from salt.exceptions import CommandExecutionError
 
 LOOPBACK = "127.0.0.1"
@@ -320,12 +321,14 @@ def _pattern(validator, pattern, instance, schema):
 
 
 def _format(validator, format, instance, schema):
-    # Python's own parser says best what is wrong with an address.
+    # Whoever reads it later says best what is wrong with it.
     try:
         if format == "network" and validator.is_type(instance, "string"):
             ipaddress.ip_network(instance)
         if format == "address" and validator.is_type(instance, "string"):
             ipaddress.ip_address(instance)
+        if format == "certificate" and validator.is_type(instance, "string"):
+            x509.load_pem_x509_certificate(instance.encode())
     except ValueError as error:
         yield jsonschema.ValidationError(str(error))
 

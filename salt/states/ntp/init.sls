@@ -5,6 +5,21 @@ chrony:
   pkg.installed:
     - pkgs: {{ ntp.packages | json }}
 
+/etc/chrony/chrony.keys:
+  file.managed:
+    - source: salt://ntp/files/chrony.keys.jinja
+    - template: jinja
+    - user: root
+    - group: root
+    - mode: "0640"
+    - show_changes: false
+
+/etc/chrony/authorities.pem:
+  file.managed:
+    - source: salt://ntp/files/authorities.pem.jinja
+    - template: jinja
+    - mode: "0644"
+
 /etc/chrony/chrony.conf:
   file.managed:
     - source: salt://ntp/files/chrony.conf.jinja
@@ -29,6 +44,8 @@ chrony.service:
   daemon.running:
     - restart:
         - /etc/chrony/chrony.conf
+        - /etc/chrony/chrony.keys
+        - /etc/chrony/authorities.pem
         - /etc/default/chrony
         - /etc/systemd/system/chrony.service.d/turnkey.conf
     - check: chronyc -n tracking

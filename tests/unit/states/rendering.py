@@ -19,6 +19,7 @@ SECRET = "never-a-password-but-for-tests"  # noqa: S105
 SECRETS = {
     "redis": {"password": SECRET, "replication_password": f"{SECRET}-of-replicas"},
     "sentinel": {"password": f"{SECRET}-of-sentinels"},
+    "ntp": {"key": f"{SECRET}-of-clocks"},
 }
 
 # Each role on hosts of its own, so that addresses are really used.

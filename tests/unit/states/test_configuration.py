@@ -207,7 +207,7 @@ OTHERS = ["10.77.2.11", "10.77.2.12", "10.77.2.21", "10.77.2.22", "10.77.2.32", 
 
 def test_clocks_of_one_topology_ask_each_other(hosts, osfinger):
     text = hosts(osfinger, "cluster-data1").text(CHRONY)
-    assert lines(text, ("pool ", "server ")) == [f"server {address} iburst" for address in OTHERS]
+    assert lines(text, ("pool ", "server ")) == [f"server {address} iburst key 1" for address in OTHERS]
     assert lines(text, ("allow ", "port ")) == [f"allow {address}" for address in OTHERS]
 
 

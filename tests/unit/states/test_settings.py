@@ -210,7 +210,8 @@ def test_no_refusal_tells_a_secret(formula, secret):
 
 
 @pytest.mark.parametrize(
-    ("formula", "name"), [("redis", "password"), ("redis", "replication_password"), ("sentinel", "password")]
+    ("formula", "name"),
+    [("ntp", "key"), ("redis", "password"), ("redis", "replication_password"), ("sentinel", "password")],
 )
 def test_password_is_marked_as_a_secret(formula, name):
     assert schema_of(formula)["properties"][name]["writeOnly"] is True
