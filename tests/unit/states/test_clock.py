@@ -76,6 +76,18 @@ def test_key_is_for_hosts_that_ask_each_other_and_for_no_other_eyes(hosts, osfin
     assert only(alone.text(CONF), {"keyfile"}) == []
 
 
+@pytest.mark.parametrize(
+    ("path", "broken"), [(KEYS, ("1 SHA256 ", "1 SHA265 ")), (AUTHORITIES, ("\nM", "\n!"))], ids=["keys", "authorities"]
+)
+def test_what_chronyd_would_only_complain_of_does_not_get_there(hosts, tmp_path, path, broken):
+    host, file = hosts("Debian-13", "web1"), tmp_path / "draft"
+    for text, good in ((host.text(path), True), (host.text(path).replace(*broken), False)):
+        file.write_text(text)
+        command = f"{host.files[path]['check_cmd']} {file}"
+        done = subprocess.run(command, shell=True, capture_output=True, check=False)  # noqa: S602  as Salt does
+        assert (done.returncode == 0) == good
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
