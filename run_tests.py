@@ -38,6 +38,7 @@ PACKAGES = {
     "ip": "iproute2",
     "keepalived": "keepalived",
     "nft": "nftables",
+    "openssl": "openssl",
     "redis-server": "redis-server",
     "ruby": "ruby",
     "shellcheck": "shellcheck",
@@ -150,7 +151,7 @@ SUITES = {
     "unit": Suite("the app, and the lab's scripts: no root, no hosts", ("redis-server", "ruby"), unit),
     "states": Suite(
         "the states, rendered by the real Salt: no root, no hosts",
-        ("chronyd", "haproxy", "ip", "keepalived", "nft", "shellcheck", "socat"),
+        ("chronyd", "haproxy", "ip", "keepalived", "nft", "openssl", "shellcheck", "socat"),
         states,
     ),
     "browser": Suite("the explorer in a real browser: no root, no hosts", ("chromium", "redis-server"), browser),

@@ -13,12 +13,16 @@ chrony:
     - group: root
     - mode: "0640"
     - show_changes: false
+    # chronyd would only log that a line is none of its keys.
+    - check_cmd: >-
+        sh -c '! grep -Evq "^(#.*|1 SHA256 ASCII:[A-Za-z0-9_-]{20,})$" "$0"'
 
 /etc/chrony/authorities.pem:
   file.managed:
     - source: salt://ntp/files/authorities.pem.jinja
     - template: jinja
     - mode: "0644"
+    - check_cmd: openssl storeutl -noout -certs
 
 /etc/chrony/chrony.conf:
   file.managed:

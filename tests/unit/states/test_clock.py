@@ -8,8 +8,10 @@ import pwd
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import tempfile
+import threading
 import time
 
 import jinja2
@@ -28,6 +30,8 @@ CONF, KEYS, AUTHORITIES = "/etc/chrony/chrony.conf", "/etc/chrony/chrony.keys", 
 # Generous: only what goes wrong waits for it.
 DEADLINE = 60
 DAY = datetime.timedelta(days=1)
+# NTP counts seconds from 1900 on, and asks in 48 octets; more is proof.
+SINCE_1900, PLAIN = 2_208_988_800, 48
 
 
 def only(text, start):
@@ -70,6 +74,18 @@ def test_key_is_for_hosts_that_ask_each_other_and_for_no_other_eyes(hosts, osfin
     assert (together.files[KEYS]["mode"], together.files[KEYS]["show_changes"]) == ("0640", False)
     assert only(together.text(CONF), {"keyfile"}) == [f"keyfile {KEYS}"]
     assert only(alone.text(CONF), {"keyfile"}) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "broken"), [(KEYS, ("1 SHA256 ", "1 SHA265 ")), (AUTHORITIES, ("\nM", "\n!"))], ids=["keys", "authorities"]
+)
+def test_what_chronyd_would_only_complain_of_does_not_get_there(hosts, tmp_path, path, broken):
+    host, file = hosts("Debian-13", "web1"), tmp_path / "draft"
+    for text, good in ((host.text(path), True), (host.text(path).replace(*broken), False)):
+        file.write_text(text)
+        command = f"{host.files[path]['check_cmd']} {file}"
+        done = subprocess.run(command, shell=True, capture_output=True, check=False)  # noqa: S602  as Salt does
+        assert (done.returncode == 0) == good
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -260,24 +276,70 @@ def test_nts_server_is_followed_if_a_trusted_authority_knows_it(hosts, folder, f
                 client.until(client.follows_somebody)
 
 
-@pytest.mark.parametrize("key", ["same", "other", "none"])
-def test_host_of_the_topology_is_followed_if_it_has_the_key(hosts, folder, key):
+@contextlib.contextmanager
+def forger():
+    """Answer as a time server would, with what passes for a proof to those who do not check it; yields its port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+
+        def serve():
+            while True:
+                asked, client = server.recvfrom(1024)
+                if not asked:
+                    return
+                now = struct.pack("!II", SINCE_1900 + int(time.time()), int(time.time() % 1 * 2**32))
+                head = struct.pack("!BBbbIII", 4 << 3 | 4, 5, 6, -20, 0, 16, 0x7F7F0101)
+                proof = struct.pack("!I20s", 1, b"forged") if len(asked) > PLAIN else b""
+                server.sendto(head + now + asked[40:48] + now + now + proof, client)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.sendto(b"", server.getsockname())
+            serving.join()
+
+
+@contextlib.contextmanager
+def source(kind, folder, keys):
+    if kind == "forger":
+        with forger() as port:
+            yield port
+    else:
+        (folder / "keys").write_text(keys)
+        (folder / "keys").chmod(0o600)
+        with time_server(folder / "server", f"keyfile {folder}/keys\n") as port:
+            yield port
+
+
+@pytest.mark.parametrize(
+    ("kind", "asks_for_proof", "proof_is_required", "followed"),
+    [
+        pytest.param("own", True, True, True, id="host-with-the-key"),
+        pytest.param("own", False, True, False, id="host-not-asked-for-proof"),
+        pytest.param("forger", True, True, False, id="forger"),
+        pytest.param("forger", True, False, False, id="forger-where-others-need-no-proof"),
+        # So that it is the proof that the forger lacks.
+        pytest.param("forger", False, False, True, id="forger-not-asked-for-proof"),
+    ],
+)
+def test_host_of_the_topology_is_followed_if_it_has_the_key(
+    hosts, folder, kind, asks_for_proof, proof_is_required, followed
+):
     host = hosts("Debian-13", "web1")
     (line,) = (line for line in host.text(CONF).splitlines() if line.startswith("server 10.77.9.12 "))
     line = line.replace("10.77.9.12", "127.0.0.1")
-    if key == "none":
+    if not asks_for_proof:
         line = line.removesuffix(" key 1")
-    keys = hosts("Debian-13", "web2").text(KEYS)
-    (folder / "keys").write_text(keys.replace("never", "other") if key == "other" else keys)
-    (folder / "keys").chmod(0o600)
-    # The client's line names a port that is known once the server runs.
-    with contextlib.ExitStack() as stack:
-        port = stack.enter_context(time_server(folder / "server", f"keyfile {folder}/keys\n"))
+    with source(kind, folder, hosts("Debian-13", "web2").text(KEYS)) as port:
         text = placed(host, folder / "client", f"{line} port {port}")
-        client = stack.enter_context(Clock(folder / "client", text))
-        if key == "same":
-            client.until(client.follows_somebody)
-        else:
-            # Four answers are what another is followed for.
-            client.until(lambda: client.answers() >= 4)
-            assert not client.follows_somebody()
+        if not proof_is_required:
+            text = text.replace("authselectmode require", "authselectmode ignore")
+        with Clock(folder / "client", text) as client:
+            if followed:
+                client.until(client.follows_somebody)
+            else:
+                # As many as another is followed for.
+                client.until(lambda: client.answers() >= 4)
+                assert not client.follows_somebody()
