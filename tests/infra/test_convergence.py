@@ -1,5 +1,6 @@
 """States lead to one state: applied twice, interrupted anywhere, or after a restart of the host."""
 
+import re
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -125,7 +126,8 @@ def effects(host: Machine, client: Client) -> dict[str, Any]:
         "memory": memory["maxmemory"],
         "per page": client.page(1, 10**6, headers=another_site()).json["maximum"],
         "workers": len(host.children("gunicorn.service")),
-        "long work": len(host.children("celery@all.service")),
+        # As many as are needed now; how many there may be its command line says.
+        "long work": re.findall(r"--autoscale=[0-9,]+", host.read(f"/proc/{host.main_pid('celery@all.service')}/cmdline")),
         "header": client.ask(f"{PAGES}?x={'x' * 6_000}").status,
         "door": client.page().header("X-Settings"),
         "journal": journal.splitlines()[-1].partition("max ")[2].partition(",")[0],

@@ -302,8 +302,8 @@ def test_workers_are_those_of_pillar_and_no_other(hosts, osfinger):
         return set(chunk["keep"])
 
     assert units(worker) == kept(worker) == {"celery@short.service", "celery@all.service", "celery@odd.service"}
-    assert "QUEUES=short\nCONCURRENCY=1\n" in worker.text("/etc/celery/short.conf")
-    assert "QUEUES=short,long\nCONCURRENCY=2\n" in worker.text("/etc/celery/all.conf")
+    assert "QUEUES=short\nAUTOSCALE=1,1\n" in worker.text("/etc/celery/short.conf")
+    assert "QUEUES=short,long\nAUTOSCALE=2,1\n" in worker.text("/etc/celery/all.conf")
     assert "MAX_TASKS_PER_CHILD=5\n" in worker.text("/etc/celery/odd.conf")
     assert units(custom) == kept(custom) == set()
 
