@@ -111,7 +111,9 @@ class Gunicorn:
 
 
 @contextmanager
-def running(folder: Path, ready: int | None = 2, policy: dict[str, Any] | None = None, **settings: Any) -> Iterator[Gunicorn]:
+def running(
+    folder: Path, ready: int | None = 2, policy: dict[str, Any] | None = None, **settings: Any
+) -> Iterator[Gunicorn]:
     """Run gunicorn until the block ends; *ready* is how many workers it begins with."""
     settings = {"workers": 2, "threads": 4} | settings
     (folder / "scoreboard").mkdir(exist_ok=True)

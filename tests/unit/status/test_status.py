@@ -3,18 +3,19 @@
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from board import ROOT, Gunicorn, ask, eventually, running, status
 from prometheus_client.parser import text_string_to_metric_families
+
+from board import HOOKS, ROOT, SERVICE, Gunicorn, ask, eventually, running, status
 
 EXAMPLES = ROOT / "docs" / "prometheus"
 
@@ -165,16 +166,13 @@ def test_nothing_else_is_answered(tmp_path: Path, method: str, target: str, expe
 
         assert (response.status, json.loads(body)["status"]) == (expected, expected)
         assert response.headers["Content-Type"] == "application/problem+json"
-        assert ask(service, "/status", "HEAD") [1] == b""
+        assert ask(service, "/status", "HEAD")[1] == b""
 
 
 def test_it_says_what_it_needs_when_systemd_passed_no_socket() -> None:
-    command = [shutil.which("python3") or "python3", "-B", ROOT / "salt/states/gunicorn_status/files/gunicorn_status.py"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "salt/states/gunicorn/files")}
-    done = subprocess.run(
-        [*command, "--silent", "10", "--instance", "a", "b", "c", "0"],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-B", str(SERVICE), "--silent", "10", "--instance", "a", "b", "c", "0"]
+    environment = os.environ | {"PYTHONPATH": str(HOOKS.parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, "gunicorn-status.socket" in done.stderr) == (1, True)
 
 

@@ -29,8 +29,10 @@ MAGIC = 0x0001_6472_616F_6273
 WORD = 8
 
 MASTER = (
-    "seq", "magic", "pid", "started", "beat", "reloads", "requests", "errors", "lost", "killed", "timed_out", "replaced",
-    "threads", "workers", "minimum", "maximum", "busy", "changes", "changed", "changed_from", "changed_to", "why",
+    "seq", "magic", "pid", "started", "beat", "reloads",
+    "requests", "errors", "lost", "killed", "timed_out", "replaced",
+    "threads", "workers", "minimum", "maximum", "busy",
+    "changes", "changed", "changed_from", "changed_to", "why",
 )  # fmt: skip
 MASTER_BYTES = 512
 WORKER = ("magic", "pid", "threads", "forked", "state", "heartbeat", "memory")
@@ -168,7 +170,7 @@ class OwnBoard:
         self._left = list(reversed(places(self.file)))
 
     def place(self):
-        """Give this thread a place, counted in words; 0 where there is none left, which gunicorn gives no reason for."""
+        """Give this thread a place, counted in words; 0 where there is none left, as never happens."""
         try:
             self.threads.at = self._left.pop()
         except IndexError:

@@ -154,8 +154,9 @@ class Metrics:
         self.told = told
 
     def collect(self):
-        known = {name: it for name, it in self.told["instances"].items() if "counts" in it}
-        yield gauge("up", "Whether it does its work", {n: it["state"] == "ok" for n, it in self.told["instances"].items()})
+        every = self.told["instances"]
+        known = {name: it for name, it in every.items() if "counts" in it}
+        yield gauge("up", "Whether it does its work", {name: it["state"] == "ok" for name, it in every.items()})
         yield gauge("master_uptime_seconds", "Since its master began", each(known, "master", "uptime"))
         yield counter("reloads", "Reloads", each(known, "master", "reloads"))
         yield counter("requests", "Requests that have ended", each(known, "requests"))
@@ -176,13 +177,15 @@ class Metrics:
         yield gauge("workers_maximum", "Workers at the most", each(known, "scaling", "maximum"))
         yield counter("scaling_changes", "Changes of the number of workers", each(known, "scaling", "changes"))
         yield gauge("busy_ratio", "Share of its threads that handle a request", each(known, "scaling", "busy_ratio"))
-        current = {n: [one for worker in it["workers"] for one in worker["current"]] for n, it in known.items()}
-        yield gauge("requests_current", "Requests being handled", {name: len(all) for name, all in current.items()})
-        oldest = {name: max((one["age"] for one in all), default=0) for name, all in current.items()}
+        ages = {
+            name: [one["age"] for worker in it["workers"] for one in worker["current"]] for name, it in known.items()
+        }
+        yield gauge("requests_current", "Requests being handled", {name: len(all_) for name, all_ in ages.items()})
+        oldest = {name: max(all_, default=0) for name, all_ in ages.items()}
         yield gauge("oldest_request_seconds", "Age of the oldest of them", oldest)
         memory = {name: sum(worker["memory"] for worker in it["workers"]) for name, it in known.items()}
         yield gauge("workers_memory_bytes", "Memory of its workers, shared pages in each", memory)
-        queued = {name: it for name, it in self.told["instances"].items() if it["backlog"]}
+        queued = {name: it for name, it in every.items() if it["backlog"]}
         yield gauge("backlog", "Connections that wait to be accepted", each(queued, "backlog", "waiting"))
         yield gauge("backlog_limit", "How many may", each(queued, "backlog", "limit"))
 
