@@ -1,6 +1,7 @@
 # What the gunicorns of this host do, as JSON (/status) and for Prometheus (/metrics). A service of its own: it answers
 # while every worker is busy or stuck, and may read the scoreboards and nothing else.
-{% from 'gunicorn_status/map.jinja' import status, scoreboard, socket with context %}
+{% from 'gunicorn_status/map.jinja' import status, socket with context %}
+{% from 'gunicorn/map.jinja' import scoreboard with context %}
 
 gunicorn-status packages:
   pkg.installed:
