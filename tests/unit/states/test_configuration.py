@@ -239,6 +239,36 @@ def test_workers_follow_the_cores_or_pillar(single, custom):
     assert "\nworkers = 7\n" in custom.text(path)
 
 
+def test_number_of_workers_has_bounds_and_that_of_websockets_is_fixed(single, custom):
+    path = "/etc/gunicorn/gunicorn.conf.py"
+    assert "    minimum=workers,\n    maximum=4,\n" in single.text(path)
+    assert "    minimum=workers,\n    maximum=14,\n" in custom.text(path)
+    assert "\nworkers = 2\n" in single.text(STREAM[0])
+    assert "    minimum=workers,\n    maximum=2,\n" in single.text(STREAM[0])
+
+
+def test_each_instance_has_a_scoreboard_that_the_status_reads(single, custom):
+    unit = single.text("/etc/systemd/system/gunicorn-status.service")
+    for instance in ("gunicorn", "gunicorn-stream"):
+        folder = f"/run/{instance}/scoreboard"
+        assert f'folder="{folder}"' in single.text(f"/etc/gunicorn/{instance}.conf.py")
+        assert f"--group=gunicorn-status --mode=2750 \\\n    {folder}\n" in single.text(
+            f"/etc/systemd/system/{instance}.service"
+        )
+        assert f" {folder} /run/{instance}.sock " in unit
+    assert "gunicorn-stream" not in custom.text("/etc/systemd/system/gunicorn-status.service")
+
+
+@pytest.mark.parametrize("path", ["/status", "/metrics"])
+def test_status_is_for_internal_networks_only_and_not_asked_of_the_app(single, custom, path):
+    for host in (single, custom):
+        (location,) = re.findall(rf"location = {path} \{{(.*?)\}}", host.text(NGINX), re.DOTALL)
+        assert "allow 127.0.0.0/8;" in location
+        assert "deny all;" in location
+        assert "proxy_pass http://gunicorn-status;" in location
+    assert "server unix:/run/gunicorn-status/status.sock " in single.text(NGINX)
+
+
 def test_configuration_of_gunicorn_is_python(single):
     compile(single.text("/etc/gunicorn/gunicorn.conf.py"), "gunicorn.conf.py", "exec")
 
