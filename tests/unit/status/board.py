@@ -115,7 +115,8 @@ def running(
     folder: Path, ready: int | None = 2, policy: dict[str, Any] | None = None, **settings: Any
 ) -> Iterator[Gunicorn]:
     """Run gunicorn until the block ends; *ready* is how many workers it begins with."""
-    settings = {"workers": 2, "threads": 4} | settings
+    # A worker that has just been forked does not hear the signal.
+    settings = {"workers": 2, "threads": 4, "graceful_timeout": 5} | settings
     (folder / "scoreboard").mkdir(exist_ok=True)
     workers = settings["workers"]
     bounds = {"minimum": workers, "maximum": workers, "up": 0.8, "up_after": 5, "down": 0.3, "down_after": 60}
