@@ -39,10 +39,12 @@ PACKAGES = {
     "keepalived": "keepalived",
     "nft": "nftables",
     "openssl": "openssl",
+    "promtool": "prometheus",
     "redis-server": "redis-server",
     "ruby": "ruby",
     "shellcheck": "shellcheck",
     "socat": "socat",
+    "ss": "iproute2",
     "ssh": "openssh-client",
 }
 
@@ -148,7 +150,9 @@ def running_hosts(report: "Report", options: argparse.Namespace, topology: str, 
 
 SUITES = {
     "lint": Suite("style, types, and the rules of this house", ("git", "ruby", "shellcheck"), lint),
-    "unit": Suite("the app, and the lab's scripts: no root, no hosts", ("redis-server", "ruby"), unit),
+    "unit": Suite(
+        "the app, and the lab's scripts: no root, no hosts", ("promtool", "redis-server", "ruby", "ss"), unit
+    ),
     "states": Suite(
         "the states, rendered by the real Salt: no root, no hosts",
         ("chronyd", "haproxy", "ip", "keepalived", "nft", "openssl", "shellcheck", "socat"),

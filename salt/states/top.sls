@@ -15,6 +15,7 @@ base:
     - match: pillar
     - app
     - gunicorn
+    - gunicorn_status
     - nginx
   # A host of both roles gets the app once.
   'roles:worker':

@@ -27,6 +27,8 @@ UNITS = {
         "gunicorn.service",
         "gunicorn-stream.socket",
         "gunicorn-stream.service",
+        "gunicorn-status.socket",
+        "gunicorn-status.service",
         "nginx.service",
     ],
     "worker": ["celery@short.service", "celery@all.service"],

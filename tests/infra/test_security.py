@@ -60,6 +60,8 @@ def test_our_own_units_are_little_exposed(host: Machine) -> None:
 def test_the_app_runs_as_a_user_without_any_privilege(host: Machine) -> None:
     uid = host.check("id --user %s", host.settings("app")["user"])
     units = [unit for unit in host.units if unit.startswith(("gunicorn", "celery")) and unit.endswith(".service")]
+    # It does not run the app, and as another user.
+    units = [unit for unit in units if unit != "gunicorn-status.service"]
     families = [host.processes(unit) for unit in units]
     processes = [pid for family in families for pid in family]
     assert uid != "0"
@@ -171,6 +173,7 @@ def test_others_cannot_read_what_is_secret(host: Machine, as_whom: str) -> None:
         secret += ["/etc/redis/users.acl", "/etc/redis/redis.conf", "/var/lib/redis", "/var/log/redis"]
     if "web" in host.roles:
         secret += [host.settings("nginx")["cache"]["path"], "/var/log/nginx/access.log"]
+        secret += ["/run/gunicorn/scoreboard"] if user == "nobody" else []
         secret += [f"{host.release()}/environment"] if user == "nobody" else []
 
     readable = [path for path in secret if host.run("runuser --user %s -- test -r %s", user, path).rc == 0]
@@ -181,7 +184,8 @@ def test_others_cannot_read_what_is_secret(host: Machine, as_whom: str) -> None:
 @pytest.mark.roles("web")
 def test_gunicorns_sockets_are_closed_to_other_users(host: Machine) -> None:
     assert_closed(host, host.settings("gunicorn")["socket"], "nobody", "haproxy", "redis")
-    assert_closed(host, "/run/gunicorn/control.sock", "nobody", "haproxy", "redis", "www-data")
+    assert_closed(host, "/run/gunicorn/control.sock", "nobody", "haproxy", "redis", "www-data", "gunicorn-status")
+    assert_closed(host, "/run/gunicorn-status/status.sock", "nobody", "haproxy", "redis")
 
 
 @pytest.mark.roles("lb")

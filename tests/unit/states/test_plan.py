@@ -11,7 +11,7 @@ WATCHED = {"sentinel"}
 EVERYWHERE = {"firewall", "names", "ntp", "logrotate"}
 BY_ROLE = {
     "lb": {"haproxy"},
-    "web": {"app", "gunicorn", "nginx"},
+    "web": {"app", "gunicorn", "gunicorn_status", "nginx"},
     "worker": {"app", "celery"},
     "data": {"redis"},
     "monitor": {"salt_master"},
