@@ -16,8 +16,10 @@ STATES = ROOT / "salt" / "states"
 FORMULAS = sorted(path.parent.name for path in STATES.glob("*/init.sls"))
 OSES = ("Debian-12", "Debian-13")
 SECRET = "never-a-password-but-for-tests"  # noqa: S105
+IDENTITY = f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----"
 SECRETS = {
     "redis": {"password": SECRET, "replication_password": f"{SECRET}-of-replicas"},
+    "rsyslog": {"identity": IDENTITY, "server_identity": IDENTITY},
     "sentinel": {"password": f"{SECRET}-of-sentinels"},
 }
 

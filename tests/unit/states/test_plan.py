@@ -15,6 +15,7 @@ BY_ROLE = {
     "worker": {"app", "celery"},
     "data": {"redis"},
     "monitor": {"salt_master"},
+    "logs": {"logstash"},
 }
 # What salt/bootstrap.sh and salt/keyring.py leave on a host.
 FOUND = {"/etc/salt/minion", "/etc/salt/minion.d/trust.conf", "/opt/salt/.installed"}
@@ -24,7 +25,9 @@ def test_roles_decide_what_a_host_gets(host):
     of_a_master = {"salt_minion"} if host.has_master else set()
     moving = {"keepalived"} if "lb" in host.roles and "virtual_address" in host.topology else set()
     watched = WATCHED if host.name in ("data1", "data2", "data3") else set()
-    assert host.formulas == EVERYWHERE.union(of_a_master, moving, watched, *(BY_ROLE[role] for role in host.roles))
+    kept = any("logs" in other["roles"] for other in host.topology["hosts"].values())
+    sent = {"rsyslog"} if kept else set()
+    assert host.formulas == EVERYWHERE.union(of_a_master, moving, watched, sent, *(BY_ROLE[role] for role in host.roles))
 
 
 def test_every_state_function_exists_in_the_pinned_salt(host):
