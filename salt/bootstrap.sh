@@ -112,6 +112,7 @@ link_commands() {
 configure() {
     "$VENV/bin/python" - "$repository" "$CONFIG" "$topology" "$id" "${extra_pillar[@]}" <<'EOF'
 """Write the minion's configuration and the site's secrets; keep what an earlier run decided."""
+import base64
 import datetime
 import os
 import pathlib
@@ -148,8 +149,8 @@ def write(path, comment, data, mode):
 
 
 def identities(formula):
-    """Return the identities of both ends of *formula*'s connections, each in one text: its key, its certificate, and that
-    of the authority that signed both, whose own key nobody keeps."""
+    """Return the identities of both ends of *formula*'s connections, each in one line of base64: its key, its
+    certificate, and that of the authority that signed both, whose own key nobody keeps."""
     now = datetime.datetime.now(datetime.timezone.utc)
 
     def pem(key):
@@ -180,7 +181,8 @@ def identities(formula):
         ("server_identity", f"{formula}-receiver", ExtendedKeyUsageOID.SERVER_AUTH),
     ):
         key = ec.generate_private_key(ec.SECP256R1())
-        made[leaf] = (pem(key) + certificate(name, key, f"{formula}-authority", authority, [purpose]) + its_own).strip()
+        text = pem(key) + certificate(name, key, f"{formula}-authority", authority, [purpose]) + its_own
+        made[leaf] = base64.b64encode(text.strip().encode()).decode()
     return made
 
 
