@@ -112,7 +112,17 @@ def test_services_that_know_how_to_reopen_are_never_truncated(host):
 # --- no secret in a log -----------------------------------------------------------------------------------------------
 
 HARMLESS = ["page=1", "page=1&per_page=5", "start=0&count=10", "state=done", "page="]
-HARMFUL = ["token=s3cr3t", "page=1&token=s3cr3t", "page=a+b", "x", "page=1&", "page=%73", "&", "Page=1", f"page={'9' * 65}"]
+HARMFUL = [
+    "token=s3cr3t",
+    "page=1&token=s3cr3t",
+    "page=a+b",
+    "x",
+    "page=1&",
+    "page=%73",
+    "&",
+    "Page=1",
+    f"page={'9' * 65}",
+]
 
 
 def patterns(text, start):
@@ -136,7 +146,9 @@ def test_app_agrees_on_what_is_harmless():
 def test_no_log_format_has_the_query_as_it_is(hosts, osfinger):
     host = hosts(osfinger, "single")
     (log_format,) = re.findall(r"log_format json .*?;", host.text(NGINX), re.DOTALL)
-    assert not re.search(r"\$(request|request_uri|args|query_string|http_referer|http_cookie|http_authorization)\b", log_format)
+    assert not re.search(
+        r"\$(request|request_uri|args|query_string|http_referer|http_cookie|http_authorization)\b", log_format
+    )
     (log_format,) = re.findall(r"log-format .*", host.text(HAPROXY))
     assert not re.search(r"capture\.req\.uri|%HU|%HQ|%r\b|url\b|query", log_format)
 
@@ -175,7 +187,11 @@ def archive(tmp_path):
     app = {"request_id": ID, "logger": "web.requests", "method": "POST", "path": "/api/v1/jobs", "duration_ms": 10.5}
     write(
         "web1/gunicorn.log",
-        archived("gunicorn", "01.015000", data={"request_id": ID, "logger": "web.jobstore", "message": "job asked for", "job": "5-1"}),
+        archived(
+            "gunicorn",
+            "01.015000",
+            data={"request_id": ID, "logger": "web.jobstore", "message": "job asked for", "job": "5-1"},
+        ),
         archived("gunicorn", "01.022000", data=app),
         # The log host went away before it had said that it has this line: it came twice.
         archived("gunicorn", "01.022000", data=app),
@@ -183,7 +199,11 @@ def archive(tmp_path):
     )
     write(
         "worker2/celery.log",
-        archived("celery", "01.040000", data={"logger": "web.worker", "message": "job begun", "job": "5-1", "request_id": None}),
+        archived(
+            "celery",
+            "01.040000",
+            data={"logger": "web.worker", "message": "job begun", "job": "5-1", "request_id": None},
+        ),
         archived("celery", "01.050000", data={"logger": "web.worker", "message": "job begun", "job": "5-12"}),
     )
     return tmp_path / "archive"
@@ -213,7 +233,9 @@ def test_trace_tells_a_requests_way_in_order_and_once(trace):
 
 def test_trace_is_for_people(trace):
     lines = trace(ID).stdout.splitlines()
-    assert re.match(r"2026-11-22 10:00:01\.000  lb1 +haproxy +30 ms  POST /api/v1/jobs status=202 server=web1$", lines[0])
+    assert re.match(
+        r"2026-11-22 10:00:01\.000  lb1 +haproxy +30 ms  POST /api/v1/jobs status=202 server=web1$", lines[0]
+    )
     assert re.match(r"2026-11-22 10:00:01\.005  web1 +nginx +20 ms  POST /api/v1/jobs status=202$", lines[1])
     assert lines[-1].endswith("message=job begun job=5-1")
 
@@ -270,5 +292,3 @@ def test_measuring_fails_where_nothing_is_counted(measure):
     assert (done.returncode, done.stdout) == (1, "")
     assert "has counted nothing for 30" in done.stderr
     assert "has counted nothing yet" in measure().stderr
-
-

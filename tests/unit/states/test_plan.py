@@ -27,7 +27,9 @@ def test_roles_decide_what_a_host_gets(host):
     watched = WATCHED if host.name in ("data1", "data2", "data3") else set()
     kept = any("logs" in other["roles"] for other in host.topology["hosts"].values())
     sent = {"rsyslog"} if kept else set()
-    assert host.formulas == EVERYWHERE.union(of_a_master, moving, watched, sent, *(BY_ROLE[role] for role in host.roles))
+    assert host.formulas == EVERYWHERE.union(
+        of_a_master, moving, watched, sent, *(BY_ROLE[role] for role in host.roles)
+    )
 
 
 def test_every_state_function_exists_in_the_pinned_salt(host):

@@ -211,7 +211,8 @@ def test_no_refusal_tells_a_secret(formula, secret):
 
 
 @pytest.mark.parametrize(
-    ("formula", "name"), [
+    ("formula", "name"),
+    [
         ("redis", "password"),
         ("redis", "replication_password"),
         ("rsyslog", "identity"),
