@@ -8,7 +8,6 @@ import contextlib
 import gzip
 import json
 import os
-import pathlib
 import re
 import shutil
 import signal
@@ -20,7 +19,7 @@ import time
 import pytest
 import yaml
 
-from rendering import OSES, ROOT
+from rendering import CLUSTER, ROOT
 
 CONFIGURATION, HOSTS_TABLE = "/etc/rsyslog.conf", "/etc/rsyslog-hosts.json"
 SENDER, RECEIVER = "/etc/rsyslog-sender.pem", "/etc/rsyslog-receiver.pem"
@@ -170,7 +169,7 @@ def archived(program, time, **more):
 
 @pytest.fixture
 def archive(tmp_path):
-    """An archive with a POST that asks for a job, told by three hosts and done by a fourth; with others' lines around."""
+    """An archive with a POST that asks for a job, told by two hosts and done by a third; with others' lines around."""
 
     def write(path, *lines):
         file = tmp_path / "archive" / path
@@ -292,3 +291,205 @@ def test_measuring_fails_where_nothing_is_counted(measure):
     assert (done.returncode, done.stdout) == (1, "")
     assert "has counted nothing for 30" in done.stderr
     assert "has counted nothing yet" in measure().stderr
+
+
+# --- the flow, by real daemons ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def identities(tmp_path_factory):
+    """Return what makes the identities of a site as salt/bootstrap.sh does: ``{name: text}``, others each time."""
+    source = (ROOT / "salt" / "bootstrap.sh").read_text()
+    (script,) = re.findall(r"<<'EOF'\n(\"\"\"Write the minion.*?)^EOF$", source, re.DOTALL | re.MULTILINE)
+
+    def make():
+        folder = tmp_path_factory.mktemp("site")
+        unwanted = shutil.ignore_patterns("secrets.sls")
+        shutil.copytree(ROOT / "salt" / "pillar", folder / "salt" / "pillar", ignore=unwanted)
+        command_line = [sys.executable, "-c", script, folder, folder / "minion", "cluster", "monitor"]
+        subprocess.run(command_line, check=True, capture_output=True)
+        secrets = yaml.safe_load((folder / "salt" / "pillar" / "secrets.sls").read_text())["rsyslog"]
+        return {name: base64.b64decode(text).decode() for name, text in secrets.items()}
+
+    return make
+
+
+class Daemon:
+    """A host's rsyslogd, with its own configuration, in a folder instead of on a host. It reads files, no journal."""
+
+    def __init__(self, host, folder, port, identities):
+        self.folder = folder
+        for name in ("lib", "run", "log/nginx", "log/salt", "archive"):
+            (folder / name).mkdir(parents=True)
+        (folder / "rsyslog-sender.pem").write_text(identities["identity"])
+        (folder / "rsyslog-receiver.pem").write_text(identities["server_identity"])
+        text = host.text(CONFIGURATION)
+        if HOSTS_TABLE in host.files:
+            (folder / "rsyslog-hosts.json").write_text(host.text(HOSTS_TABLE))
+        text = re.sub(r'module\(load="imjournal".*?\)\n', "", text, flags=re.DOTALL)
+        for before, after in (
+            ("/etc/rsyslog-", f"{folder}/rsyslog-"),
+            ("/var/lib/rsyslog", f"{folder}/lib"),
+            ("/run/rsyslog", f"{folder}/run"),
+            ("/var/log/turnkey", f"{folder}/archive"),
+            ("/var/log", f"{folder}/log"),
+            (CLUSTER["hosts"]["monitor"]["address"], "127.0.0.1"),
+            ('port="2514"', f'port="{port}"'),
+            ('interval="10"', 'interval="1"'),
+            ('="5"', '="1"'),
+        ):
+            text = text.replace(before, after)
+        self._file = folder / "rsyslog.conf"
+        self._file.write_text(text)
+        self._measure = folder / "measure-rsyslog"
+        self._measure.write_text(host.text(MEASURE))
+        self._child = None
+
+    def start(self):
+        with (self.folder / "said").open("a") as said:
+            command_line = [command("rsyslogd"), "-n", "-iNONE", "-f", self._file]
+            self._child = subprocess.Popen(command_line, stdout=said, stderr=said, cwd=self.folder)
+
+    def stop(self):
+        self._child.send_signal(signal.SIGTERM)
+        self._child.wait(timeout=PATIENCE)
+
+    def reopen(self):
+        self._child.send_signal(signal.SIGHUP)
+
+    def end(self):
+        if self._child and self._child.poll() is None:
+            self._child.kill()
+            self._child.wait()
+
+    def said(self):
+        return (self.folder / "said").read_text()
+
+    def check(self):
+        return subprocess.run(
+            [command("rsyslogd"), "-N1", "-f", self._file], capture_output=True, text=True, check=False
+        )
+
+    def measured(self):
+        done = run(self._measure, self.folder / "run" / "statistics")
+        return json.loads(done.stdout) if done.returncode == 0 else {}
+
+    @property
+    def log(self):
+        return self.folder / "log" / "nginx" / "access.log"
+
+    def archived(self, name="*"):
+        """Return what is kept of all hosts, as it was written."""
+        files = sorted((self.folder / "archive").glob(f"*/{name}.log*"))
+        return [
+            json.loads(line)
+            for file in files
+            for line in file.read_text().splitlines(keepends=True)
+            if line[-1] == "\n"
+        ]
+
+
+@pytest.fixture
+def flow(hosts, osfinger, identities, tmp_path):
+    """Return a function that makes a sender and the log host, neither of which runs yet."""
+    with contextlib.ExitStack() as stack:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+
+        def make(stranger=False):
+            ours = identities()
+            theirs = identities() if stranger else ours
+            daemons = [
+                Daemon(hosts(osfinger, "cluster-web1"), tmp_path / "sender", port, theirs),
+                Daemon(hosts(osfinger, "cluster-monitor"), tmp_path / "receiver", port, ours),
+            ]
+            for daemon in daemons:
+                stack.callback(daemon.end)
+            return daemons
+
+        yield make
+
+
+def write(path, numbers):
+    with path.open("a") as log:
+        for number in numbers:
+            log.write(json.dumps({"id": f"request-{number}", "status": 200, "seconds": 0.001}) + "\n")
+
+
+def test_configuration_of_every_host_is_taken(hosts, osfinger, identities, tmp_path):
+    made = identities()
+    for name in ("single", *(f"cluster-{name}" for name in CLUSTER["hosts"])):
+        done = Daemon(hosts(osfinger, name), tmp_path / name, 2514, made).check()
+        assert done.returncode == 0, done.stderr
+        assert not re.search("error|warning", done.stderr, re.IGNORECASE), done.stderr
+
+
+def test_no_line_is_lost_whoever_is_away_and_whatever_is_rotated(flow):
+    sender, receiver = flow()
+    sender.start()
+    write(sender.log, range(2000))
+    wait_until(lambda: sender.measured().get("waiting", 0) > 1000)
+    # Both are started anew: what waits does so on the disk.
+    sender.stop()
+    write(sender.log, range(2000, 2500))
+    sender.start()
+    receiver.start()
+    wait_until(lambda: len(receiver.archived("nginx")) >= 1000)
+    receiver.stop()
+    write(sender.log, range(2500, 3500))
+    receiver.start()
+    kept = receiver.folder / "archive" / "monitor" / "nginx.log"
+    for number in range(3):
+        first = 3500 + 100 * number
+        write(sender.log, range(first, first + 50))
+        rotated = sender.log.with_name(f"access.log.{number}")
+        sender.log.rename(rotated)
+        sender.log.touch()
+        # nginx goes on in the file that it has open until it is told.
+        write(rotated, range(first + 50, first + 100))
+        wait_until(kept.exists)
+        kept.rename(kept.with_name(f"nginx.log.{number}"))
+        receiver.reopen()
+        # Not faster than logrotate would: the next one has lines of its own.
+        wait_until(
+            lambda last=first + 99: f"request-{last}" in {line["data"]["id"] for line in receiver.archived("nginx")}
+        )
+    write(sender.log, range(3800, 4000))
+
+    wanted = {f"request-{number}" for number in range(4000)}
+    wait_until(lambda: {line["data"]["id"] for line in receiver.archived("nginx")} == wanted)
+    # As many may come twice as may be on their way when the log host goes away.
+    assert len(receiver.archived("nginx")) <= 4000 + 256
+    example = next(line for line in receiver.archived("nginx") if line["data"]["id"] == "request-7")
+    assert example["data"] == {"id": "request-7", "status": 200, "seconds": 0.001}
+    assert (example["host"], example["program"], example["unit"]) == ("web1", "nginx", "")
+    wait_until(lambda: sender.measured().get("waiting") == 0)
+    assert sender.measured()["lost"] == 0
+    wait_until(lambda: receiver.measured().get("received", 0) > 0)
+
+
+def test_lines_that_are_text_or_strange_arrive_as_they_are(flow):
+    sender, receiver = flow()
+    error = "2026/11/22 10:00:00 [crit] 1#2: *3 open() failed (13: Permission denied)"
+    strange = ['{"half": ', 'a "quoted" \\ one', "ümläut € 𝄞", "tab\there", '{"a": 1} and more', "x" * 30_000]
+    sender.log.write_text("".join(f"{line}\n" for line in strange))
+    (sender.log.parent / "error.log").write_text(f'{error}, client: 192.0.2.1, request: "GET /?token=x"\n')
+    sender.start()
+    receiver.start()
+
+    wait_until(lambda: len(receiver.archived("nginx")) == len(strange) and receiver.archived("nginx-error"))
+    assert [line["message"] for line in receiver.archived("nginx")] == strange
+    (line,) = receiver.archived("nginx-error")
+    # What a client sent is not in it.
+    assert line["message"] == error
+
+
+def test_log_host_takes_nothing_from_a_stranger(flow):
+    sender, receiver = flow(stranger=True)
+    receiver.start()
+    sender.start()
+    write(sender.log, range(10))
+
+    wait_until(lambda: re.search("certificate|peer|handshake|TLS", receiver.said() + sender.said()))
+    wait_until(lambda: sender.measured().get("waiting", 0) >= 10)
+    assert receiver.archived("nginx") == []
