@@ -29,16 +29,18 @@ LOCK = ROOT / "requirements" / "dev.txt"
 BUILD_LOCK = ROOT / "requirements" / "build.txt"
 PYTHON = str(VENV / "bin" / "python")
 
-# The Debian package of each command that a suite may need.
+# The Debian packages of each command that a suite may need.
 PACKAGES = {
     "chromium": "chromium",
     "chronyd": "chrony",
     "git": "git",
+    "gpg": "gpg gpg-agent gpgconf",
     "haproxy": "haproxy",
     "ip": "iproute2",
     "keepalived": "keepalived",
     "nft": "nftables",
     "redis-server": "redis-server",
+    "rsyslogd": "rsyslog rsyslog-relp",
     "ruby": "ruby",
     "shellcheck": "shellcheck",
     "socat": "socat",
@@ -150,7 +152,7 @@ SUITES = {
     "unit": Suite("the app, and the lab's scripts: no root, no hosts", ("redis-server", "ruby"), unit),
     "states": Suite(
         "the states, rendered by the real Salt: no root, no hosts",
-        ("chronyd", "haproxy", "ip", "keepalived", "nft", "shellcheck", "socat"),
+        ("chronyd", "gpg", "haproxy", "ip", "keepalived", "nft", "rsyslogd", "shellcheck", "socat"),
         states,
     ),
     "browser": Suite("the explorer in a real browser: no root, no hosts", ("chromium", "redis-server"), browser),
@@ -270,7 +272,7 @@ def install(packages: Iterable[str], reason: str) -> None:
 
 def install_commands(needs: Iterable[str]) -> None:
     missing = sorted({need for need in needs if not shutil.which(need, path=PATH)})
-    install((PACKAGES[need] for need in missing), f"{', '.join(missing)} not found")
+    install((package for need in missing for package in PACKAGES[need].split()), f"{', '.join(missing)} not found")
 
 
 def install_venv_needs() -> None:

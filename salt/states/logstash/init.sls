@@ -107,7 +107,9 @@ logstash.service:
 logstash.service:
   daemon.only: []
 
-{% for path in [sources, '/etc/apt/preferences.d/turnkey-logstash', '/etc/apt/keyrings/turnkey-logstash.asc'] %}
+{% for path in [sources, '/etc/apt/preferences.d/turnkey-logstash', '/etc/apt/keyrings/turnkey-logstash.asc',
+                '/etc/systemd/system/logstash.service.d/turnkey.conf', '/etc/logstash/turnkey.conf',
+                '/usr/local/sbin/find-logstash', '/usr/local/sbin/check-logstash'] %}
 {{ path }}:
   file.absent: []
 {% endfor %}

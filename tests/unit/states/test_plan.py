@@ -42,8 +42,8 @@ def test_every_file_renders(host):
         assert text.endswith("\n"), path
         assert "{{" not in text, path
         assert "{%" not in text, path
-        # The line that tells a reader where to change it; an ACL file of Redis knows no comments.
-        assert "Managed by Salt" in text or path.endswith(".acl") or path.endswith("requirements.txt"), path
+        # The line that tells a reader where to change it; an ACL file of Redis and a key know no comments.
+        assert "Managed by Salt" in text or path.endswith((".acl", ".asc", "requirements.txt")), path
 
 
 def test_files_are_named_by_their_path_and_have_a_quoted_mode(host):
@@ -67,10 +67,10 @@ def test_every_file_of_a_daemon_reaches_it(host):
         if chunk["state"] == "daemon":
             told.update(chunk.get("restart", []), chunk.get("reload", []))
     configuration = {path for path in host.files if path.startswith("/etc/")}
-    # logrotate reads its files each time it runs, try-release has systemd read those of its trial.
+    # logrotate and apt read their files each time they run, try-release has systemd read those of its trial.
     # A host without workers has nothing that reads the template of theirs.
     templates = "try-release@" if any("celery@" in path for path in told) else "(try-release|celery)@"
-    later = re.compile(rf"/etc/logrotate\.d/|/etc/systemd/system/{templates}")
+    later = re.compile(rf"/etc/(logrotate\.d|apt)/|/etc/systemd/system/{templates}")
     assert {path for path in configuration - told if not later.match(path)} == set()
     known = set(host.files) | {chunk["name"] for chunk in host.chunks if chunk["fun"] == "symlink"}
     assert told - known - FOUND == set()
