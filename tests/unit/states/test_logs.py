@@ -346,9 +346,13 @@ class Daemon:
         self._child = None
 
     def start(self):
+        counters = self.folder / "run" / "statistics"
+        counters.unlink(missing_ok=True)
         with (self.folder / "said").open("a") as said:
             command_line = [command("rsyslogd"), "-n", "-iNONE", "-f", self._file]
             self._child = subprocess.Popen(command_line, stdout=said, stderr=said, cwd=self.folder)
+        # Before that, a signal to reopen its logs would end it.
+        wait_until(counters.exists)
 
     def stop(self):
         self._child.send_signal(signal.SIGTERM)
