@@ -12,3 +12,4 @@ app:
   internal: [/healthz, /readyz]
   websockets: [/api/v1/stream]
   arguments: [page, per_page]
+  logged: [page, per_page, start, count, state]

@@ -36,6 +36,13 @@ base:
   'topology:hosts:*:roles:monitor':
     - match: pillar
     - salt_minion
+  # Where some host keeps the logs, all hosts send theirs.
+  'topology:hosts:*:roles:logs':
+    - match: pillar
+    - rsyslog
+  'roles:logs':
+    - match: pillar
+    - logstash
   # Last, as log files belong to users that the formulas above bring.
   '.*':
     - match: pcre

@@ -168,7 +168,9 @@ def test_what_root_runs_is_roots_to_write(host: Machine) -> None:
 def test_others_cannot_read_what_is_secret(host: Machine, as_whom: str) -> None:
     app = host.settings("app")["user"]
     user = app if as_whom == "the app" else "nobody"
-    secret = [f"{REPOSITORY}/salt/pillar/secrets.sls"]
+    secret = [f"{REPOSITORY}/salt/pillar/secrets.sls", "/etc/rsyslog-sender.pem", "/var/lib/rsyslog"]
+    if "logs" in host.roles:
+        secret += ["/etc/rsyslog-receiver.pem", host.settings("rsyslog")["archive"]]
     if "data" in host.roles:
         secret += ["/etc/redis/users.acl", "/etc/redis/redis.conf", "/var/lib/redis", "/var/log/redis"]
     if "web" in host.roles:

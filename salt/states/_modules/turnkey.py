@@ -241,11 +241,12 @@ def _topology_faults(topology):
             f"topology:hosts: {len(holders['data'])} hosts have the role data ({', '.join(holders['data'])});"
             " a majority needs an odd number: one, or three and more"
         )
-    if len(holders["monitor"]) > 1:
-        faults.append(
-            f"topology:hosts: {len(holders['monitor'])} hosts have the role monitor"
-            f" ({', '.join(holders['monitor'])}); at most one may"
-        )
+    for role in ("monitor", "logs"):
+        if len(holders[role]) > 1:
+            faults.append(
+                f"topology:hosts: {len(holders[role])} hosts have the role {role}"
+                f" ({', '.join(holders[role])}); at most one may"
+            )
     return faults
 
 

@@ -156,6 +156,15 @@ CUSTOM = {
         },
     },
     "logrotate": {"defaults": {"compress": False}},
+    "logstash": {
+        "enabled": True,
+        "repository": {
+            "url": "https://repository.example/packages",
+            "key": "-----BEGIN PGP PUBLIC KEY BLOCK-----\nKEY\n-----END PGP PUBLIC KEY BLOCK-----",
+        },
+        "workers": 2,
+        "output": {"kind": "opensearch", "hosts": ["https://search.example:9200"], "login": "/etc/logstash-login"},
+    },
     "names": {"hosts_file": False},
     "nginx": {
         "gzip": {"enabled": False},

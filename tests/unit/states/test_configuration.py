@@ -133,8 +133,8 @@ def test_logs_of_a_host_are_those_of_its_roles(hosts, osfinger):
         name: {path.removeprefix("/etc/logrotate.d/") for path in hosts(osfinger, name).files if "logrotate.d/" in path}
         for name in ("single", "door", "web1", "memory")
     }
-    everywhere = {"chrony", "salt-minion"}
-    assert rotated["single"] == everywhere | {"nginx", "redis-server", "redis-sentinel"}
+    everywhere = {"chrony", "salt-minion", "rsyslog-statistics"}
+    assert rotated["single"] == everywhere | {"nginx", "redis-server", "redis-sentinel", "archive"}
     assert rotated["door"] == everywhere
     assert rotated["web1"] == everywhere | {"nginx"}
     assert rotated["memory"] == everywhere | {"redis-server", "redis-sentinel"}
