@@ -30,9 +30,14 @@ base:
     - keepalived
   'roles:monitor':
     - match: pillar
+    - postgresql
+    - zabbix_server
+    - zabbix_frontend
+  # A host alone needs no master. Of several, the one that watches leads, and all are minions.
+  'I@roles:monitor and I@led_by:*':
+    - match: compound
     - salt_master
-  # Where some host is the master, all hosts are minions.
-  'topology:hosts:*:roles:monitor':
+  'led_by:*':
     - match: pillar
     - salt_minion
   # Last, as log files belong to users that the formulas above bring.

@@ -16,10 +16,12 @@ schema of Zabbix:
     - name: load-zabbix-schema
     - unless: load-zabbix-schema --done
 
-/usr/local/sbin/set-zabbix-password:
+/usr/local/lib/turnkey/set-zabbix-password.php:
   file.managed:
-    - source: salt://zabbix_server/files/set-zabbix-password
-    - mode: "0755"
+    - source: salt://zabbix_server/files/set-zabbix-password.php
+    - mode: "0644"
+    - makedirs: true
+    - check_cmd: php -l
 
 # Before there is a frontend that the password in Debian's package could be used at.
 Admin:

@@ -14,7 +14,7 @@ BY_ROLE = {
     "web": {"app", "gunicorn", "nginx"},
     "worker": {"app", "celery"},
     "data": {"redis"},
-    "monitor": {"salt_master"},
+    "monitor": {"postgresql", "zabbix_server", "zabbix_frontend"},
 }
 # What salt/bootstrap.sh and salt/keyring.py leave on a host.
 FOUND = {"/etc/salt/minion", "/etc/salt/minion.d/trust.conf", "/opt/salt/.installed"}
@@ -22,6 +22,7 @@ FOUND = {"/etc/salt/minion", "/etc/salt/minion.d/trust.conf", "/opt/salt/.instal
 
 def test_roles_decide_what_a_host_gets(host):
     of_a_master = {"salt_minion"} if host.has_master else set()
+    of_a_master |= {"salt_master"} if host.has_master and "monitor" in host.roles else set()
     moving = {"keepalived"} if "lb" in host.roles and "virtual_address" in host.topology else set()
     watched = WATCHED if host.name in ("data1", "data2", "data3") else set()
     assert host.formulas == EVERYWHERE.union(of_a_master, moving, watched, *(BY_ROLE[role] for role in host.roles))

@@ -17,6 +17,7 @@ ABSENT = "(absent)"
 PILLAR = {
     "app": yaml.safe_load((ROOT / "salt" / "pillar" / "app.sls").read_text())["app"],
     "redis": {"password": SECRET},
+    "zabbix_server": {"password": SECRET},
     # So that a bad example needs to be bad in one key only.
     "celery": {"workers": {"mine": {"queues": ["mine"]}}},
     "logrotate": {"logs": {"mine": {"paths": ["/var/log/mine.log"], "create": "0640 root adm"}}},
@@ -210,7 +211,13 @@ def test_no_refusal_tells_a_secret(formula, secret):
 
 
 @pytest.mark.parametrize(
-    ("formula", "name"), [("redis", "password"), ("redis", "replication_password"), ("sentinel", "password")]
+    ("formula", "name"),
+    [
+        ("redis", "password"),
+        ("redis", "replication_password"),
+        ("sentinel", "password"),
+        ("zabbix_server", "password"),
+    ],
 )
 def test_password_is_marked_as_a_secret(formula, name):
     assert schema_of(formula)["properties"][name]["writeOnly"] is True

@@ -1,6 +1,5 @@
-#!/usr/bin/php
 <?php
-// Managed by Salt, formula zabbix_server. Usage: set-zabbix-password [--check] <password
+// Managed by Salt, formula zabbix_server. Usage: php set-zabbix-password.php [--check] <password
 // Give Zabbix's user Admin the password of the standard input, and say "changed" where it had another; --check: only
 // say so. Past the API: that would want to know the old one, and be there while that is still Debian's.
 error_reporting(E_ALL);
@@ -12,6 +11,7 @@ set_error_handler(function ($level, $message) {
 // The database knows the user by the kernel's word (peer).
 $zabbix = posix_getpwnam('zabbix');
 if (posix_geteuid() === 0) {
+    posix_initgroups('zabbix', $zabbix['gid']);
     posix_setgid($zabbix['gid']);
     posix_setuid($zabbix['uid']);
 }
