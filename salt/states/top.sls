@@ -28,11 +28,6 @@ base:
   'I@roles:lb and I@topology:virtual_address:*':
     - match: compound
     - keepalived
-  'roles:monitor':
-    - match: pillar
-    - postgresql
-    - zabbix_server
-    - zabbix_frontend
   # A host alone needs no master. Of several, the one that watches leads, and all are minions.
   'I@roles:monitor and I@led_by:*':
     - match: compound
@@ -40,6 +35,11 @@ base:
   'led_by:*':
     - match: pillar
     - salt_minion
+  'roles:monitor':
+    - match: pillar
+    - postgresql
+    - zabbix_server
+    - zabbix_frontend
   # Last, as log files belong to users that the formulas above bring.
   '.*':
     - match: pcre

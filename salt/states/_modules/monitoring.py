@@ -1,8 +1,8 @@
 """What Zabbix is to watch, as this repository and the topology have it, told to it through its own API.
 
 Hosts, their groups, templates and keys, who is told of problems, planned work, and how long what is kept. Only what
-differs is told; what somebody changed by hand is put back, and said. Hosts that somebody added by hand, in groups of his
-own, are left alone.
+differs is told; what somebody changed by hand is put back, and said. Hosts that somebody added by hand, in groups of
+his own, are left alone.
 """
 
 import contextlib
@@ -244,10 +244,11 @@ class _Zabbix:
     def become(self, plan):
         self._guest()
         self._housekeeping(plan["housekeeping"])
+        # Before templates: an import switches on some of it without a word.
+        self._switched_off(plan["hosts"])
         self._templates(plan)
         self._groups(sorted({group for host in plan["hosts"].values() for group in host["groups"]}))
         self._hosts(plan["hosts"])
-        self._switched_off(plan["hosts"])
         self._obsolete_templates(plan)
         self._obsolete_groups(plan["hosts"])
         self._mail(plan["mail"])
