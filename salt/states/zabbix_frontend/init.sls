@@ -1,6 +1,8 @@
 # Zabbix's pages and API: PHP under a user of its own, and an nginx of its own, apart from the app's. What Zabbix is to
 # watch it is told here, through the API.
 {% from 'zabbix_frontend/map.jinja' import zabbix_frontend, bind, user with context %}
+# Templates that are not there, planned work that ends before it begins: said before anything is touched.
+{% do salt['monitoring.wanted']() %}
 
 # First: of several ways to run PHP, zabbix-frontend-php would bring Apache's.
 php-fpm:
