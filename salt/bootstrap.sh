@@ -204,7 +204,7 @@ if host not in hosts:
 # Without a master this host's modules are used from where they lie: to copy them first takes a second of each apply.
 own_modules = (
     {}
-    if any("monitor" in entry["roles"] for entry in hosts.values())
+    if len(hosts) > 1 and any("monitor" in entry["roles"] for entry in hosts.values())
     else {"module_dirs": [str(repository / "salt" / "states")], "autoload_dynamic_modules": False}
 )
 write(
@@ -233,10 +233,14 @@ secret_file = pillar / "secrets.sls"
 kept = read(secret_file)
 if len(hosts) == 1 or "monitor" in hosts[host]["roles"]:
     missing = []
-    for path in read(pillar / "secrets_of_roles.yaml"):
+    for path, roles in read(pillar / "secrets_of_roles.yaml").items():
         formula, key = path.split(":")
         room = kept.setdefault(formula, {})
-        if not key.endswith("identity"):
+        if isinstance(roles, dict):
+            # Each host has its own; that of a host which left goes.
+            known = room.get(key, {})
+            room[key] = {name: known.get(name) or secrets.token_hex(32) for name in hosts}
+        elif not key.endswith("identity"):
             room.setdefault(key, secrets.token_urlsafe(32))
         elif key not in room:
             missing.append(formula)

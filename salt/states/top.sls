@@ -29,13 +29,18 @@ base:
   'I@roles:lb and I@topology:virtual_address:*':
     - match: compound
     - keepalived
-  'roles:monitor':
-    - match: pillar
+  # A host alone needs no master. Of several, the one that watches leads, and all are minions.
+  'I@roles:monitor and I@led_by:*':
+    - match: compound
     - salt_master
-  # Where some host is the master, all hosts are minions.
-  'topology:hosts:*:roles:monitor':
+  'led_by:*':
     - match: pillar
     - salt_minion
+  'roles:monitor':
+    - match: pillar
+    - postgresql
+    - zabbix_server
+    - zabbix_frontend
   # Where some host keeps the logs, all hosts send theirs.
   'topology:hosts:*:roles:logs':
     - match: pillar

@@ -33,7 +33,7 @@ UNITS = {
     ],
     "worker": ["celery@short.service", "celery@all.service"],
     "lb": ["haproxy.service"],
-    "monitor": ["salt-master.service"],
+    "monitor": ["postgresql.service", "zabbix-server.service", "zabbix-php.service", "zabbix-web.service"],
 }
 # Those that a role brings only where there is more to do: several hosts with the role data, or an address that moves.
 UNITS_OF_REPLICATION = {"data": ["redis-sentinel.service"]}
@@ -228,8 +228,11 @@ class Machine:
         if "virtual_address" in self._topology:
             brought.append(UNITS_OF_MOVING)
         of_roles = [unit for units in brought for role in self.roles for unit in units.get(role, [])]
-        has_master = any("monitor" in entry["roles"] for entry in self._topology["hosts"].values())
-        return [*UNITS_EVERYWHERE, *of_roles, *(["salt-minion.service"] if has_master else [])]
+        # A host alone needs no master.
+        of_a_master = []
+        if len(hosts := self._topology["hosts"]) > 1 and any("monitor" in entry["roles"] for entry in hosts.values()):
+            of_a_master = ["salt-minion.service", *(["salt-master.service"] if "monitor" in self.roles else [])]
+        return [*UNITS_EVERYWHERE, *of_roles, *of_a_master]
 
     @property
     def is_replicated(self) -> bool:

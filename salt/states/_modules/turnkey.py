@@ -78,7 +78,7 @@ def check():
         salt-call turnkey.check
     """
     formulas = _formulas()
-    known = {*formulas, "roles", "topology", "withheld"}
+    known = {*formulas, "led_by", "roles", "topology", "withheld", "zabbix"}
     faults = [
         f"{key}: unknown key (known here: {', '.join(sorted(known))})"
         for key in sorted(map(str, __pillar__.keys()))

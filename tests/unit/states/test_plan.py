@@ -14,7 +14,7 @@ BY_ROLE = {
     "web": {"app", "gunicorn", "gunicorn_status", "nginx"},
     "worker": {"app", "celery"},
     "data": {"redis"},
-    "monitor": {"salt_master"},
+    "monitor": {"postgresql", "zabbix_server", "zabbix_frontend"},
     "logs": {"logstash"},
 }
 # What salt/bootstrap.sh and salt/keyring.py leave on a host.
@@ -23,6 +23,7 @@ FOUND = {"/etc/salt/minion", "/etc/salt/minion.d/trust.conf", "/opt/salt/.instal
 
 def test_roles_decide_what_a_host_gets(host):
     of_a_master = {"salt_minion"} if host.has_master else set()
+    of_a_master |= {"salt_master"} if host.has_master and "monitor" in host.roles else set()
     moving = {"keepalived"} if "lb" in host.roles and "virtual_address" in host.topology else set()
     watched = WATCHED if host.name in ("data1", "data2", "data3") else set()
     kept = any("logs" in other["roles"] for other in host.topology["hosts"].values())

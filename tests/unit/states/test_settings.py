@@ -18,6 +18,7 @@ PILLAR = {
     "app": yaml.safe_load((ROOT / "salt" / "pillar" / "app.sls").read_text())["app"],
     "redis": {"password": SECRET},
     "rsyslog": {"identity": IDENTITY, "server_identity": IDENTITY, "files": {"mine": {"paths": ["/var/log/mine.log"]}}},
+    "zabbix_server": {"password": SECRET},
     # So that a bad example needs to be bad in one key only.
     "celery": {"workers": {"mine": {"queues": ["mine"]}}},
     "logrotate": {"logs": {"mine": {"paths": ["/var/log/mine.log"], "create": "0640 root adm"}}},
@@ -219,6 +220,7 @@ def test_no_refusal_tells_a_secret(formula, secret):
         ("rsyslog", "identity"),
         ("rsyslog", "server_identity"),
         ("sentinel", "password"),
+        ("zabbix_server", "password"),
     ],
 )
 def test_password_is_marked_as_a_secret(formula, name):

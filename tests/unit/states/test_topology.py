@@ -104,7 +104,7 @@ def test_bad_pillar_ends_the_apply_before_anything_is_done(salt_call):
 
 
 def check(pillar):
-    known = {"topology": SINGLE, "roles": [], "redis": {"password": SECRET}}
+    known = {"topology": SINGLE, "roles": []} | {name: {"password": SECRET} for name in ("redis", "zabbix_server")}
     known["rsyslog"] = {"identity": IDENTITY, "server_identity": IDENTITY}
     known["app"] = yaml.safe_load((ROOT / "salt" / "pillar" / "app.sls").read_text())["app"]
     return load(
