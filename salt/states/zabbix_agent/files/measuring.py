@@ -43,7 +43,7 @@ def output(*command):
 
 
 class Redis:
-    """A connection to Redis or Sentinel, as the user whose name and password are the last line of the file *secret*."""
+    """A connection to Redis or Sentinel, as the user whose name and password the last line of the file *secret* has."""
 
     def __init__(self, address, port, secret, authority=None):
         plain = socket.create_connection((address, int(port)), timeout=LIMIT)
