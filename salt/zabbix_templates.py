@@ -282,10 +282,11 @@ T.trigger("disk-full", "Disk is nearly full", "HIGH", "min(disk.used,#2)>{$DISK.
 T.trigger(
     "inodes-full", "Disk has nearly no room for files", "HIGH", "min(disk.inodes,#2)>{$DISK.LIMIT}", told="{ITEM.LASTVALUE1}"
 )
-T.trigger("memory-short", "Memory is nearly used up", "AVERAGE", "max(MEMORY,5m)<{$MEMORY.LIMIT}", told="{ITEM.LASTVALUE1}")
-T.trigger("cpu-busy", "Cores are busy", "WARNING", "min(CPU,10m)>{$CPU.LIMIT}", told="{ITEM.LASTVALUE1}")
-for page, word, key in (("memory-short", "MEMORY", "vm.memory.size[pavailable]"), ("cpu-busy", "CPU", "system.cpu.util")):
-    T.triggers[page]["expression"] = T.triggers[page]["expression"].replace(word, f"/{T.title}/{key}")
+LEFT, BUSY = f"/{T.title}/vm.memory.size[pavailable]", f"/{T.title}/system.cpu.util"
+T.trigger(
+    "memory-short", "Memory is nearly used up", "AVERAGE", f"max({LEFT},5m)<{{$MEMORY.LIMIT}}", told="{ITEM.LASTVALUE1}"
+)
+T.trigger("cpu-busy", "Cores are busy", "WARNING", f"min({BUSY},10m)>{{$CPU.LIMIT}}", told="{ITEM.LASTVALUE1}")
 T.graph("CPU", "system.cpu.util", "system.cpu.util[,iowait]")
 T.graph("Load", "system.cpu.load[all,avg1]")
 T.graph("Memory left", "vm.memory.size[pavailable]")
@@ -423,7 +424,7 @@ for kind, name in (("requests", "Requests"), ("stream", "Websockets")):
     T.part(f"gunicorn.{kind}.restarts", f"{name}: workers replaced", optional=True)
     T.part(f"gunicorn.{kind}.memory", f"{name}: memory", "B", optional=True)
     T.part(f"gunicorn.{kind}.backlog", f"{name}: waiting to be accepted", optional=True)
-T.trigger("gunicorn-down", "Gunicorn does not run", "HIGH", "min(units.gunicorn.missing,#2)>0", told="{ITEM.LASTVALUE1}")
+T.trigger("gunicorn-down", "Gunicorn does not run", "HIGH", "min(units.gunicorn.missing,#2)>0")
 T.trigger(
     "gunicorn-stuck", "A worker of gunicorn is stuck", "HIGH",
     "min(gunicorn.requests.stuck,#2)>0 or min(gunicorn.stream.stuck,#2)>0", "gunicorn/gunicorn-down",
