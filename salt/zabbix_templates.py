@@ -7,8 +7,8 @@ In Zabbix's own format (of 6.0, which 7.0 takes too) each item takes a dozen lin
 one. What is written is versioned and meant to be read; with --check nothing is written, and what differs is named.
 
 Two looks of {$INTERVAL} tell an alert from a slip: from a fault to its problem no more than a minute may pass. What
-several hosts see of one thing (a web host, the queue, replicas) is asked once, in the template `stack`, over all hosts of
-a role, and hosts that are known to be dead or without a daemon are left out there: one cause, one alert.
+several hosts see of one thing (a web host, the queue, replicas) is asked once, in the template `stack`, over all hosts
+of a role, and hosts that are known to be dead or without a daemon are left out there: one cause, one alert.
 """
 
 import argparse
@@ -148,6 +148,13 @@ class Template:
                 raise KeyError(f"{self.name}: graph {name!r}: there is no item {key}")
         self.graphs.append({"name": name, "keys": keys})
 
+    def rest(self) -> None:
+        """Add a graph for each number that has none: what exists can be looked at."""
+        drawn = {key for it in self.graphs for key in it["keys"]}
+        for key, it in self.items.items():
+            if key not in drawn and it.get("value_type") not in ("TEXT", "CHAR"):
+                self.graph(it["name"], key)
+
     def document(self) -> dict[str, Any]:
         """Return all of it as Zabbix exports it."""
         used = yaml.safe_dump([self.items, self.triggers])
@@ -207,7 +214,11 @@ class Template:
             widgets.append(
                 {"type": "GRAPH_CLASSIC", **place, "width": str(WIDTH), "height": str(HEIGHT), "fields": [field]}
             )
-        return {"uuid": uuid(self.name, "dashboard"), "name": f"{self.name.capitalize()}", "pages": [{"widgets": widgets}]}
+        return {
+            "uuid": uuid(self.name, "dashboard"),
+            "name": f"{self.name.capitalize()}",
+            "pages": [{"widgets": widgets}],
+        }
 
 
 def reference(other: str) -> dict[str, str]:
@@ -280,7 +291,11 @@ T.formula("alive", "Answers of the agent lately", "count(//agent.ping,{$RECENT})
 T.trigger("host-dead", "Host is dead", "HIGH", "max(alive,#2)=0")
 T.trigger("disk-full", "Disk is nearly full", "HIGH", "min(disk.used,#2)>{$DISK.LIMIT}", told="{ITEM.LASTVALUE1}")
 T.trigger(
-    "inodes-full", "Disk has nearly no room for files", "HIGH", "min(disk.inodes,#2)>{$DISK.LIMIT}", told="{ITEM.LASTVALUE1}"
+    "inodes-full",
+    "Disk has nearly no room for files",
+    "HIGH",
+    "min(disk.inodes,#2)>{$DISK.LIMIT}",
+    told="{ITEM.LASTVALUE1}",
 )
 LEFT, BUSY = f"/{T.title}/vm.memory.size[pavailable]", f"/{T.title}/system.cpu.util"
 T.trigger(
@@ -313,7 +328,11 @@ T.trigger(
     told="by {ITEM.LASTVALUE1}",
 )  # fmt: skip
 T.trigger(
-    "clock-alone", "Clock follows no source", "WARNING", "max(chrony.synchronised,{$CLOCK.LOST})=0", "chrony/chrony-down"
+    "clock-alone",
+    "Clock follows no source",
+    "WARNING",
+    "max(chrony.synchronised,{$CLOCK.LOST})=0",
+    "chrony/chrony-down",
 )
 T.unmeasured("chrony.offset", "chrony/chrony-down")
 T.graph("Clock", "chrony.offset", "chrony.error")
@@ -357,7 +376,9 @@ T.graph("Salt: age", "salt.age", "salt.success_age")
 
 # --- load balancers ---------------------------------------------------------------------------------------------------
 
-T = Template("haproxy", "The door: HAProxy.", {"{$SESSIONS.LIMIT}": ("80", "Percent of the connections that it takes.")})
+T = Template(
+    "haproxy", "The door: HAProxy.", {"{$SESSIONS.LIMIT}": ("80", "Percent of the connections that it takes.")}
+)
 T.units("haproxy")
 T.script("haproxy")
 T.part("haproxy.sessions", "Connections")
@@ -379,9 +400,7 @@ T.trigger(
     "haproxy-full", "HAProxy has nearly all connections that it takes", "AVERAGE",
     "min(haproxy.sessions,#4)>{$SESSIONS.LIMIT}/100*last(haproxy.sessions_limit)", "haproxy/haproxy-down",
 )  # fmt: skip
-T.trigger(
-    "haproxy-queue", "Requests wait for a web host", "WARNING", "min(haproxy.queue,#4)>0", "haproxy/haproxy-down"
-)
+T.trigger("haproxy-queue", "Requests wait for a web host", "WARNING", "min(haproxy.queue,#4)>0", "haproxy/haproxy-down")
 T.unmeasured("haproxy.sessions", "haproxy/haproxy-down")
 T.graph("Requests", "haproxy.requests", "haproxy.answers_5xx", "haproxy.answers_4xx", "haproxy.denied")
 T.graph("Connections", "haproxy.sessions", "haproxy.queue")
@@ -482,7 +501,11 @@ T.graph("nginx: well", "web.well", "units.nginx.restarts")
 T = Template("celery", "What does the app's long work: Celery.")
 T.units("celery")
 T.part("units.celery.wanted", "celery: daemons that should run")
-T.formula("worker.well", "Alive, with a worker", "last(//turnkey.alive)>0 and last(//turnkey.units.celery.missing)<last(//turnkey.units.celery.wanted)")
+T.formula(
+    "worker.well",
+    "Alive, with a worker",
+    "last(//turnkey.alive)>0 and last(//turnkey.units.celery.missing)<last(//turnkey.units.celery.wanted)",
+)
 T.trigger("celery-down", "A Celery worker does not run", "HIGH", "min(units.celery.missing,#2)>0")
 T.graph("Celery: workers", "units.celery.wanted", "units.celery.missing", "worker.well")
 T.graph("Celery: restarts", "units.celery.restarts")
@@ -519,7 +542,14 @@ T.part("jobs.failed", "Jobs failed in five minutes", optional=True)
 T.part("jobs.runtime", "Time that a job takes", "s", optional=True)
 T.part("jobs.runtime_longest", "Time that the longest job takes", "s", optional=True)
 T.trigger("redis-down", "Redis does not run", "HIGH", "min(units.redis.missing,#2)>0")
-T.trigger("redis-unsaved", "Redis cannot write its log", "HIGH", "max(redis.saved,#2)=0", "redis/redis-down", "system/disk-full")
+T.trigger(
+    "redis-unsaved",
+    "Redis cannot write its log",
+    "HIGH",
+    "max(redis.saved,#2)=0",
+    "redis/redis-down",
+    "system/disk-full",
+)
 T.trigger(
     "redis-evicts", "Redis is full, and much gives way", "WARNING", "min(redis.evicted,5m)>{$REDIS.EVICTED}",
     "redis/redis-down",
@@ -552,7 +582,7 @@ T.graph("Sentinel", "sentinel.quorum", "sentinel.primary_up")
 T.graph("Sentinel: who it knows", "sentinel.replicas", "sentinel.sentinels")
 T.graph("Sentinel: failovers", "sentinel.epoch")
 
-# --- the whole, asked once ----------------------------------------------------------------------------------------------
+# --- the whole, asked once --------------------------------------------------------------------------------------------
 
 T = Template(
     "stack",
@@ -567,7 +597,11 @@ T = Template(
 T.formula("stack.lb.well", "Load balancers that are well", over("sum", "last", "lb.well", "lb", False))
 T.formula("stack.web.well", "Web hosts that are well", over("sum", "last", "web.well", "web", False))
 T.formula("stack.web.hosts", "Web hosts", over("count", "last", "web.well", "web", False))
-T.formula("stack.web.up", "Web hosts that are ready, by the load balancer that sees fewest", over("min", "min", "haproxy.up", "lb"))
+T.formula(
+    "stack.web.up",
+    "Web hosts that are ready, by the load balancer that sees fewest",
+    over("min", "min", "haproxy.up", "lb"),
+)
 T.formula("stack.web.out", "Web hosts that were taken out", over("max", "max", "haproxy.out", "lb"))
 T.formula("stack.errors", "Answers 5xx", over("sum", "avg", "haproxy.answers_5xx", "lb"), "rps")
 T.formula("stack.requests", "Requests", over("sum", "avg", "haproxy.requests", "lb"), "rps")
@@ -575,7 +609,9 @@ T.formula("stack.worker.well", "Worker hosts that are well", over("sum", "last",
 T.formula("stack.redis.well", "Data hosts that are well", over("sum", "last", "redis.well", "data", False))
 T.formula("stack.redis.primaries", "Primaries", over("sum", "min", "redis.primary", "data"))
 T.formula("stack.redis.follow", "Replicas that follow", over("sum", "min", "redis.follows", "data"))
-T.formula("stack.redis.quorum", "Sentinels that could make another the primary", over("sum", "max", "sentinel.quorum", "data"))
+T.formula(
+    "stack.redis.quorum", "Sentinels that could make another the primary", over("sum", "max", "sentinel.quorum", "data")
+)
 T.formula("stack.jobs.queued", "Jobs that wait", over("max", "max", "jobs.queued", "data"))
 T.formula("stack.jobs.oldest", "Oldest job that waits", over("max", "max", "jobs.oldest", "data"), "s")
 T.formula("stack.jobs.failed", "Jobs failed in five minutes", over("max", "max", "jobs.failed", "data"))
@@ -613,14 +649,18 @@ T.trigger(
     "min(stack.logs.waiting,#3)>{$LOGS.WAITING} and last(stack.logs.well)>0",
 )  # fmt: skip
 T.graph("Requests", "stack.requests", "stack.errors")
-T.graph("Hosts that are well", "stack.lb.well", "stack.web.well", "stack.worker.well", "stack.redis.well", "stack.logs.well")
+T.graph(
+    "Hosts that are well", "stack.lb.well", "stack.web.well", "stack.worker.well", "stack.redis.well", "stack.logs.well"
+)
 T.graph("Web hosts", "stack.web.hosts", "stack.web.well", "stack.web.up", "stack.web.out")
 T.graph("Redis", "stack.redis.primaries", "stack.redis.follow", "stack.redis.quorum")
 T.graph("Jobs", "stack.jobs.queued", "stack.jobs.failed")
 T.graph("Jobs: oldest", "stack.jobs.oldest")
 T.graph("Log lines that wait", "stack.logs.waiting")
 
-T = Template("service", "The service as clients see it: a page, a websocket, a job, asked for at the address of clients.")
+T = Template(
+    "service", "The service as clients see it: a page, a websocket, a job, asked for at the address of clients."
+)
 T.formula(
     "service.possible",
     "Enough hosts are well",
@@ -647,6 +687,10 @@ T.trigger(
 )  # fmt: skip
 T.graph("Service", "service.page.ok", "service.websocket.ok", "service.job.ok")
 T.graph("Service: time", "service.page.seconds", "service.websocket.seconds", "service.job.seconds")
+
+
+for T in Template.every.values():
+    T.rest()
 
 
 class Dumper(yaml.SafeDumper):

@@ -1,7 +1,7 @@
 """Notes how the last apply of all states ended, for those who watch over the host (measure-salt).
 
-Salt calls a returner for whatever it did (``return: applied`` in the minion's configuration), so that an apply is noted too
-that failed while it was rendered. What it notes holds no word of the states': there may be secrets among them.
+Salt calls a returner for whatever it did (``return: applied`` in the minion's configuration), so that an apply is noted
+too that failed while it was rendered. What it notes holds no word of the states': there may be secrets among them.
 """
 
 import json

@@ -210,12 +210,13 @@ def test_no_refusal_tells_a_secret(formula, secret):
 
 
 @pytest.mark.parametrize(
-    ("formula", "name"), [
+    ("formula", "name"),
+    [
         ("redis", "password"),
         ("redis", "replication_password"),
         ("redis", "measure_password"),
         ("sentinel", "password"),
-    ]
+    ],
 )
 def test_password_is_marked_as_a_secret(formula, name):
     assert schema_of(formula)["properties"][name]["writeOnly"] is True
