@@ -8,11 +8,12 @@ import json
 import os
 import pathlib
 import time
+from typing import Any
 
 NOTE = pathlib.Path("/var/lib/turnkey/applied.json")
 
 
-def returner(ret):
+def returner(ret: dict[str, Any]) -> None:
     """Note what *ret* says, if it tells of an apply of all states that was no rehearsal."""
     if not _applies_all(ret.get("fun"), ret.get("fun_args") or []):
         return
@@ -34,7 +35,7 @@ def returner(ret):
     )
 
 
-def _applies_all(function, arguments):
+def _applies_all(function: str | None, arguments: list[Any]) -> bool:
     if function not in ("state.apply", "state.highstate"):
         return False
     said: dict[str, object] = {}
@@ -50,14 +51,15 @@ def _applies_all(function, arguments):
     return str(said.get("test", False)).lower() not in ("true", "1") and not said.get("mods")
 
 
-def _before():
+def _before() -> dict[str, Any]:
     try:
-        return json.loads(NOTE.read_text())
+        noted: dict[str, Any] = json.loads(NOTE.read_text())
+        return noted
     except (OSError, ValueError):
         return {}
 
 
-def _write(note):
+def _write(note: dict[str, Any]) -> None:
     NOTE.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     draft = NOTE.with_name(f"{NOTE.name}.{os.getpid()}")
     draft.write_text(json.dumps(note) + "\n")
