@@ -378,9 +378,10 @@ def test_the_certificate_that_ends_first_is_told_of(tmp_path):
     with socket.socket() as plain:
         plain.bind(("127.0.0.1", 0))
         plain.listen()
-        door = context.wrap_socket(plain, server_side=True)
-        threading.Thread(target=lambda: door.accept()[0].close(), daemon=True).start()
-        found = measured("certificate", "127.0.0.1", plain.getsockname()[1])
+        port = plain.getsockname()[1]
+        with context.wrap_socket(plain, server_side=True) as door:
+            threading.Thread(target=lambda: door.accept()[0].close(), daemon=True).start()
+            found = measured("certificate", "127.0.0.1", port)
     assert found["certificates"] == 1
     assert 4.9 < found["days"] <= 5
     assert measured("certificate", "127.0.0.1") == {"certificates": 0}

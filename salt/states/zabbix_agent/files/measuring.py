@@ -1,6 +1,8 @@
 # Managed by Salt, formula zabbix_agent.
 """What the scripts that measure have in common: one JSON object, soon, or a word on why there is none."""
 
+import contextlib
+import http.client
 import json
 import signal
 import socket
@@ -25,7 +27,7 @@ def main(measure, usage, least, most=None):
     signal.setitimer(signal.ITIMER_REAL, LIMIT)
     try:
         print(json.dumps(measure(*arguments), sort_keys=True))
-    except (CannotMeasureError, OSError, ValueError, KeyError, IndexError) as error:
+    except (CannotMeasureError, OSError, ValueError, KeyError, IndexError, http.client.HTTPException) as error:
         sys.exit(f"cannot measure: {type(error).__name__}: {error}")
 
 
@@ -83,33 +85,28 @@ class Redis:
         raise CannotMeasureError(f"this is not Redis: {line[:40]!r}")
 
 
-def http(address, port, path, method="GET", body=b"", headers=(), unix=None):
-    """Return status and body of a request over a plain connection, or over the socket *unix*."""
-    with dial(address, port, unix) as door, door.makefile("rwb") as file:
-        status = ask(file, address, path, method, body, headers)
-        return status, file.read()
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a socket of this host."""
+
+    def __init__(self, path):
+        super().__init__("localhost", timeout=LIMIT)
+        self._path = path
+
+    def connect(self):
+        """Connect to it."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(LIMIT)
+        self.sock.connect(self._path)
 
 
-def dial(address, port, unix=None):
-    """Return a connection, which waits for nothing longer than LIMIT."""
-    if not unix:
-        return socket.create_connection((address, int(port)), timeout=LIMIT)
-    door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    door.settimeout(LIMIT)
-    door.connect(unix)
-    return door
+def ask(connection, path, method="GET", body=None, headers=()):
+    """Return status and body of a request."""
+    with contextlib.closing(connection):
+        connection.request(method, path, body=body, headers=dict(headers))
+        answer = connection.getresponse()
+        return answer.status, answer.read()
 
 
-def ask(file, address, path, method="GET", body=b"", headers=(), version="1.0"):
-    """Send a request, read the head of the answer and return its status."""
-    host = f"[{address}]" if ":" in (address or "") else address or "localhost"
-    length = [f"Content-Length: {len(body)}"] if body else []
-    lines = [f"{method} {path} HTTP/{version}", f"Host: {host}", *length, *headers, "", ""]
-    file.write("\r\n".join(lines).encode() + body)
-    file.flush()
-    first = file.readline().decode(errors="replace").split()
-    if len(first) < 2 or not first[0].startswith("HTTP/"):
-        raise CannotMeasureError(f"{path}: this is not HTTP")
-    while file.readline().strip():
-        pass
-    return int(first[1])
+def tcp(address, port):
+    """Return an HTTP connection that waits for nothing longer than LIMIT."""
+    return http.client.HTTPConnection(address, int(port), timeout=LIMIT)
