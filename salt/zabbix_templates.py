@@ -179,7 +179,8 @@ class Template:
         of_several = []
         for it in self.triggers.values():
             told = {name: value for name, value in it.items() if name != "after"}
-            told["dependencies"] = [reference(other) for other in it["after"]]
+            # In the order of an export, lest importcompare tell of another.
+            told["dependencies"] = sorted(map(reference, it["after"]), key=lambda other: other["name"].lower())
             if not told["dependencies"]:
                 del told["dependencies"]
             told["tags"] = [{"tag": "scope", "value": self.name}]
