@@ -146,7 +146,8 @@ class Template:
         for key in keys:
             if key not in self.items:
                 raise KeyError(f"{self.name}: graph {name!r}: there is no item {key}")
-        self.graphs.append({"name": name, "keys": keys})
+        # On a host no two have one name, whichever templates they are of.
+        self.graphs.append({"name": f"{self.name}: {name}", "keys": keys})
 
     def rest(self) -> None:
         """Add a graph for each number that has none: what exists can be looked at."""
@@ -323,7 +324,7 @@ T.part("chrony.error", "Clock may be wrong by, at the most", "s")
 T.part("chrony.stratum", "Stratum")
 T.part("chrony.synchronised", "Clock follows a source")
 T.part("chrony.reference", "Source, by its id", kind="CHAR")
-T.trigger("chrony-down", "chronyd does not run", "AVERAGE", "min(units.chrony.missing,#2)>0")
+T.trigger("chrony-down", "The daemon of the clock does not run", "AVERAGE", "min(units.chrony.missing,#2)>0")
 T.trigger(
     "clock-off", "Clock is wrong", "HIGH", "min(chrony.offset,#2)>{$CLOCK.LIMIT}", "chrony/chrony-down",
     told="by {ITEM.LASTVALUE1}",
@@ -337,7 +338,7 @@ T.trigger(
 )
 T.unmeasured("chrony.offset", "chrony/chrony-down")
 T.graph("Clock", "chrony.offset", "chrony.error")
-T.graph("Clock: stratum", "chrony.stratum", "chrony.synchronised")
+T.graph("Stratum", "chrony.stratum", "chrony.synchronised")
 
 T = Template("rsyslog", "Every host's logs on their way to the log host.")
 T.units("rsyslog")
@@ -372,8 +373,8 @@ T.trigger(
     "salt-apply-old", "Salt has not been applied for long", "INFO", "last(salt.success_age)>{$SALT.AGE}",
     "salt/salt-apply-failed",
 )  # fmt: skip
-T.graph("Salt: states", "salt.failed", "salt.changed")
-T.graph("Salt: age", "salt.age", "salt.success_age")
+T.graph("States", "salt.failed", "salt.changed")
+T.graph("Age", "salt.age", "salt.success_age")
 
 # --- load balancers ---------------------------------------------------------------------------------------------------
 
@@ -490,12 +491,12 @@ T.trigger(
     "nginx/nginx-down", "gunicorn/gunicorn-down", "gunicorn/gunicorn-stuck",
 )  # fmt: skip
 T.unmeasured("nginx.requests", "nginx/nginx-down")
-T.graph("nginx: requests", "nginx.handled", "nginx.requests")
-T.graph("nginx: connections", "nginx.connections", "nginx.waiting", "nginx.writing")
-T.graph("nginx: served from the cache", "nginx.hit_percent")
-T.graph("nginx: answers of a minute", "nginx.cacheable", "nginx.answers_5xx", "nginx.answers_4xx")
-T.graph("nginx: time of answers", "nginx.p95")
-T.graph("nginx: well", "web.well", "units.nginx.restarts")
+T.graph("Requests", "nginx.handled", "nginx.requests")
+T.graph("Connections", "nginx.connections", "nginx.waiting", "nginx.writing")
+T.graph("Served from the cache", "nginx.hit_percent")
+T.graph("Answers of a minute", "nginx.cacheable", "nginx.answers_5xx", "nginx.answers_4xx")
+T.graph("Time of answers", "nginx.p95")
+T.graph("Well", "web.well", "units.nginx.restarts")
 
 # --- workers ----------------------------------------------------------------------------------------------------------
 
@@ -508,8 +509,8 @@ T.formula(
     "last(//turnkey.alive)>0 and last(//turnkey.units.celery.missing)<last(//turnkey.units.celery.wanted)",
 )
 T.trigger("celery-down", "A Celery worker does not run", "HIGH", "min(units.celery.missing,#2)>0")
-T.graph("Celery: workers", "units.celery.wanted", "units.celery.missing", "worker.well")
-T.graph("Celery: restarts", "units.celery.restarts")
+T.graph("Workers", "units.celery.wanted", "units.celery.missing", "worker.well")
+T.graph("Restarts", "units.celery.restarts")
 
 # --- data hosts -------------------------------------------------------------------------------------------------------
 
@@ -557,13 +558,13 @@ T.trigger(
 )  # fmt: skip
 T.trigger("redis-refuses", "Redis refuses clients", "AVERAGE", "min(redis.refused,#2)>0", "redis/redis-down")
 T.unmeasured("redis.memory", "redis/redis-down")
-T.graph("Redis: memory", "redis.memory")
-T.graph("Redis: memory, in percent", "redis.memory_percent", "redis.fragmentation")
-T.graph("Redis: keys", "redis.hits", "redis.misses", "redis.evicted", "redis.expired")
-T.graph("Redis: commands", "redis.commands")
-T.graph("Redis: clients", "redis.clients", "redis.blocked", "redis.refused")
-T.graph("Redis: replication", "redis.primary", "redis.replicas", "redis.follows", "redis.lag")
-T.graph("Redis: well", "redis.well", "redis.saved", "units.redis.restarts")
+T.graph("Memory", "redis.memory")
+T.graph("Memory, in percent", "redis.memory_percent", "redis.fragmentation")
+T.graph("Keys", "redis.hits", "redis.misses", "redis.evicted", "redis.expired")
+T.graph("Commands", "redis.commands")
+T.graph("Clients", "redis.clients", "redis.blocked", "redis.refused")
+T.graph("Replication", "redis.primary", "redis.replicas", "redis.follows", "redis.lag")
+T.graph("Well", "redis.well", "redis.saved", "units.redis.restarts")
 T.graph("Jobs", "jobs.queued", "jobs.running", "jobs.done", "jobs.failed")
 T.graph("Jobs: oldest", "jobs.oldest")
 T.graph("Jobs: time", "jobs.runtime", "jobs.runtime_longest")
@@ -580,8 +581,8 @@ T.part("sentinel.epoch", "Failovers so far", optional=True)
 T.trigger("sentinel-down", "Sentinel does not run", "AVERAGE", "min(units.sentinel.missing,#2)>0")
 T.unmeasured("sentinel.quorum", "sentinel/sentinel-down")
 T.graph("Sentinel", "sentinel.quorum", "sentinel.primary_up")
-T.graph("Sentinel: who it knows", "sentinel.replicas", "sentinel.sentinels")
-T.graph("Sentinel: failovers", "sentinel.epoch")
+T.graph("Who it knows", "sentinel.replicas", "sentinel.sentinels")
+T.graph("Failovers", "sentinel.epoch")
 
 # --- the whole, asked once --------------------------------------------------------------------------------------------
 
