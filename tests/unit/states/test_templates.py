@@ -67,6 +67,14 @@ def test_every_trigger_has_a_runbook_page_and_every_page_a_trigger():
     assert {page_of(trigger) for trigger in EVERY.values()} == {path.name for path in RUNBOOKS.glob("*.rst")}
 
 
+def test_every_alert_is_in_the_table_of_the_docs():
+    table = dict(
+        re.findall(r"^(\S+\.rst) +(.+?)  +[a-z]+$", (ROOT / "docs" / "monitoring.rst").read_text(), re.MULTILINE)
+    )
+    told = {page_of(trigger): trigger["name"] for trigger in EVERY.values()}
+    assert table == told | {"unmeasured.rst": "… cannot be measured"}
+
+
 @pytest.mark.parametrize("path", sorted(RUNBOOKS.glob("*.rst")), ids=lambda path: path.stem)
 def test_a_runbook_says_what_it_means_and_what_to_do(path):
     text = path.read_text()
