@@ -13,3 +13,10 @@ app:
   websockets: [/api/v1/stream]
   arguments: [page, per_page]
   logged: [page, per_page, start, count, state]
+# What the monitoring asks of this app.
+zabbix_agent:
+  jobs: fibonacci:jobs:1
+  service:
+    page: /api/v1/fibonacci?page=1&per_page=10
+    websocket: /api/v1/stream?start=0&count=10
+    jobs: /api/v1/jobs

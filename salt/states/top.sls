@@ -48,6 +48,10 @@ base:
   'roles:logs':
     - match: pillar
     - logstash
+  # Where some host watches, each is measured: what, the formulas above decide.
+  'topology:hosts:*:roles:monitor':
+    - match: pillar
+    - zabbix_agent
   # Last, as log files belong to users that the formulas above bring.
   '.*':
     - match: pcre

@@ -20,7 +20,11 @@ OSES = ("Debian-12", "Debian-13")
 SECRET = "never-a-password-but-for-tests"  # noqa: S105
 IDENTITY = base64.b64encode(f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----".encode()).decode()
 SECRETS = {
-    "redis": {"password": SECRET, "replication_password": f"{SECRET}-of-replicas"},
+    "redis": {
+        "password": SECRET,
+        "replication_password": f"{SECRET}-of-replicas",
+        "measure_password": f"{SECRET}-of-the-agent",
+    },
     "rsyslog": {"identity": IDENTITY, "server_identity": IDENTITY},
     "sentinel": {"password": f"{SECRET}-of-sentinels"},
     "ntp": {"key": f"{SECRET}-of-clocks"},

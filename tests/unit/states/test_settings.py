@@ -215,6 +215,7 @@ def test_no_refusal_tells_a_secret(formula, secret):
     ("formula", "name"),
     [
         ("ntp", "key"),
+        ("redis", "measure_password"),
         ("redis", "password"),
         ("redis", "replication_password"),
         ("rsyslog", "identity"),
