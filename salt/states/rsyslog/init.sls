@@ -54,6 +54,13 @@ rsyslog:
 {% endfor %}
 {% endif %}
 
+# Its queues. The check of the configuration wants it, before there is a service to make it.
+/var/lib/rsyslog:
+  file.directory:
+    - user: root
+    - group: root
+    - mode: "0700"
+
 /etc/rsyslog.conf:
   file.managed:
     - source: salt://rsyslog/files/rsyslog.conf.jinja
