@@ -178,6 +178,8 @@ write(
         # States run from top to bottom, and what follows a failure would only fail in its wake.
         "failhard": True,
         "state_output": "changes",
+        # How each apply ended is noted (salt/states/_returners/applied.py): Zabbix tells when one fails, or none comes.
+        "return": "applied",
         **own_modules,
         "turnkey": {"topology": topology, "pillar": extra_pillar, "repository": str(repository)},
     },

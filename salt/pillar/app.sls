@@ -12,3 +12,9 @@ app:
   internal: [/healthz, /readyz]
   websockets: [/api/v1/stream]
   arguments: [page, per_page]
+zabbix_agent:
+  jobs: fibonacci:jobs:1
+  service:
+    page: /api/v1/fibonacci?page=1&per_page=10
+    websocket: /api/v1/stream?start=0&count=10
+    jobs: /api/v1/jobs

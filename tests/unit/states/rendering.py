@@ -18,7 +18,11 @@ FORMULAS = sorted(path.parent.name for path in STATES.glob("*/init.sls"))
 OSES = ("Debian-12", "Debian-13")
 SECRET = "never-a-password-but-for-tests"  # noqa: S105
 SECRETS = {
-    "redis": {"password": SECRET, "replication_password": f"{SECRET}-of-replicas"},
+    "redis": {
+        "password": SECRET,
+        "replication_password": f"{SECRET}-of-replicas",
+        "measure_password": f"{SECRET}-of-the-agent",
+    },
     "sentinel": {"password": f"{SECRET}-of-sentinels"},
     "zabbix_server": {"password": f"{SECRET}-of-zabbix"},
 }

@@ -215,6 +215,7 @@ def test_no_refusal_tells_a_secret(formula, secret):
     [
         ("redis", "password"),
         ("redis", "replication_password"),
+        ("redis", "measure_password"),
         ("sentinel", "password"),
         ("zabbix_server", "password"),
     ],

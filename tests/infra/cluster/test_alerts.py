@@ -1,0 +1,281 @@
+"""Whatever breaks, Zabbix says the one right thing within a minute and a half, and takes it back afterwards.
+
+Faults that do not disturb each other are there at the same time: a wave. While it lasts nothing but its own alerts may
+be told, by any host. Each fault is printed with its alert and the seconds that it took.
+"""
+
+import base64
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from client import Client
+from hosts import holder, is_whole, primary, with_role
+from jobs import post
+from machine import Machine
+from waiting import eventually
+from zabbix import Zabbix
+
+pytestmark = [pytest.mark.cluster, pytest.mark.disruptive]
+
+# Seconds within which an alert must be there, and within which it must be gone again after the fault is.
+SOON, GONE = 90.0, 180.0
+# Jobs that nobody asks for elsewhere, more than may wait ({$JOBS.QUEUED}).
+FIRST_JOB, JOBS = 60_000, 80
+# Of a host and an alert.
+Told = tuple[str, str]
+Fault = tuple[str, Told, AbstractContextManager[None]]
+
+# An NTP server that is five seconds ahead.
+LIAR = """
+import socket, struct, sys, time
+door = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+door.bind(("127.0.0.1", int(sys.argv[1])))
+while True:
+    asked, client = door.recvfrom(512)
+    if len(asked) < 48:
+        continue
+    now = time.time() + 2_208_988_800 + 5
+    stamp = struct.pack("!II", int(now), int(now % 1 * 2**32))
+    head = struct.pack("!BBbbII4s", 0x24, 1, asked[2], -20, 0, 0, b"LIAR")
+    door.sendto(head + stamp + asked[40:48] + stamp + stamp, client)
+"""
+LIAR_PORT = 11_123
+CERTIFICATE_PORT = 8_443
+
+
+@pytest.fixture(scope="module")
+def zabbix(monitor: Machine) -> Zabbix:
+    return Zabbix(monitor)
+
+
+def told(zabbix: Zabbix) -> dict[Told, int]:
+    """Return the problems that there are, by host and alert, with the time at which each began."""
+    problems = zabbix.ask("problem.get", output=["objectid", "clock"], source=0, object=0)
+    triggers = zabbix.ask(
+        "trigger.get",
+        output=["description"],
+        triggerids=[problem["objectid"] for problem in problems],
+        selectHosts=["host"],
+    )
+    named = {one["triggerid"]: (one["hosts"][0]["host"], one["description"]) for one in triggers}
+    return {named[one["objectid"]]: int(one["clock"]) for one in problems if one["objectid"] in named}
+
+
+@pytest.fixture
+def wave(
+    zabbix: Zabbix, machines: dict[str, Machine], client: Client, request: pytest.FixtureRequest
+) -> Callable[[list[Fault]], None]:
+    """Return what has faults happen at the same time, waits for their alerts, and for the end of these."""
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+
+    def say(line: str) -> None:
+        reporter.ensure_newline()
+        reporter.write_line(line)
+
+    def wave(faults: list[Fault]) -> None:
+        eventually(lambda: is_whole(machines, client))
+        eventually(lambda: told(zabbix) == {}, deadline=GONE, pause=2)
+        began: dict[Told, float] = {}
+        seconds: dict[Told, float] = {}
+        with ExitStack() as stack:
+            for _, alert, fault in faults:
+                stack.enter_context(fault)
+                began[alert] = time.monotonic()
+            last = max(began.values())
+            while len(seconds) < len(faults) and time.monotonic() < last + SOON:
+                found = told(zabbix)
+                strange = set(found) - set(began)
+                assert not strange, f"told besides: {strange}"
+                for alert in set(found) - set(seconds):
+                    seconds[alert] = time.monotonic() - began[alert]
+                time.sleep(1)
+            for what, alert, _ in faults:
+                took = f"{seconds[alert]:.0f} s" if alert in seconds else "NOT TOLD"
+                say(f"  {what} -> {alert[0]}: {alert[1]}, {took}")
+            late = {alert for alert in began if seconds.get(alert, SOON + 1) > SOON}
+            assert not late, f"not told within {SOON:.0f} s: {late}"
+        ended = time.monotonic()
+        eventually(lambda: told(zabbix) == {}, deadline=GONE, pause=2)
+        say(f"  all taken back {time.monotonic() - ended:.0f} s after the last was mended")
+
+    return wave
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def stopped(machine: Machine, *units: str) -> Iterator[None]:
+    machine.check("systemctl stop " + " ".join(["%s"] * len(units)), *units)
+    try:
+        yield
+    finally:
+        # Sockets first: their services take them over.
+        machine.check("systemctl start " + " ".join(["%s"] * len(units)), *reversed(units))
+
+
+@contextmanager
+def full_disk(machine: Machine) -> Iterator[None]:
+    machine.check("mkdir -p /mnt/small && mount -t tmpfs -o size=1m tmpfs /mnt/small")
+    try:
+        machine.check("head -c 1000000 /dev/zero >/mnt/small/full")
+        yield
+    finally:
+        machine.check("umount /mnt/small && rmdir /mnt/small")
+
+
+@contextmanager
+def wrong_clock(machine: Machine) -> Iterator[None]:
+    """Believe a server that lies: a container's clock cannot be set, only taken for wrong."""
+    source = base64.b64encode(LIAR.encode()).decode()
+    machine.check(
+        "systemd-run --quiet --unit=liar --collect /usr/bin/python3 -c %s %s",
+        f"import base64; exec(base64.b64decode('{source}'))",
+        str(LIAR_PORT),
+    )
+    try:
+        options = "iburst minpoll 0 maxpoll 0 trust prefer"
+        machine.check(f"chronyc add server 127.0.0.1 port {LIAR_PORT} {options}")
+        yield
+    finally:
+        machine.run("systemctl stop liar; systemctl restart chrony")
+
+
+@contextmanager
+def certificate_that_ends(machine: Machine) -> Iterator[None]:
+    """Show a certificate of five days at a port that is looked at."""
+    machine.check(
+        "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -days 5 -keyout /run/ends.key -out /run/ends.crt 2>&1"
+    )
+    machine.check(
+        "systemd-run --quiet --unit=ends --collect openssl s_server -quiet -accept %s -cert /run/ends.crt"
+        " -key /run/ends.key",
+        str(CERTIFICATE_PORT),
+    )
+    apply = "salt-call --local --retcode-passthrough --log-level=critical state.apply zabbix_agent queue=10"
+    try:
+        with machine.site({"zabbix_agent": {"certificates": [CERTIFICATE_PORT]}}):
+            machine.check(apply)
+            yield
+    finally:
+        machine.check("systemctl stop ends; rm -f /run/ends.*")
+        machine.check(apply)
+
+
+@contextmanager
+def apply_that_fails(machine: Machine) -> Iterator[None]:
+    with machine.site({"logrotate": {"schedule": "never"}}):
+        assert not machine.apply().ok
+        yield
+    machine.heal()
+
+
+@contextmanager
+def stuck_worker(machine: Machine) -> Iterator[None]:
+    worker = machine.children("gunicorn.service")[0]
+    machine.check("kill -STOP %s", str(worker))
+    try:
+        yield
+    finally:
+        # Gunicorn may have ended it meanwhile.
+        machine.run("kill -CONT %s", str(worker))
+
+
+@contextmanager
+def refusing(machine: Machine, chain: str, rule: str) -> Iterator[None]:
+    """Refuse some packets of *machine*, at once."""
+    table = "table inet fault { chain one { type filter hook %s priority -300; %s reject with tcp reset; } }"
+    machine.write("/run/fault.nft", table % (chain, rule) + "\n")
+    machine.check("nft --file /run/fault.nft")
+    try:
+        yield
+    finally:
+        machine.check("nft delete table inet fault; rm /run/fault.nft")
+
+
+@contextmanager
+def backlog(workers: list[Machine], client: Client) -> Iterator[None]:
+    """Ask for more than may wait, while workers stand still; daemons that stand still run, for systemd."""
+    for machine in workers:
+        machine.check("systemctl kill --signal=STOP 'celery@*.service'")
+    try:
+        for number in range(JOBS):
+            assert post(client, FIRST_JOB + 10 * number, 1).status == 202
+        yield
+    finally:
+        for machine in workers:
+            machine.check("systemctl kill --signal=CONT 'celery@*.service'")
+
+
+# --- waves ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_stops_or_runs_short_is_told_by_its_host(
+    wave: Callable[[list[Fault]], None], machines: dict[str, Machine]
+) -> None:
+    balancers, web, data = (with_role(machines, role) for role in ("lb", "web", "data"))
+    log_alert, celery_alert = "Logs are not shipped: rsyslogd does not run", "A Celery worker does not run"
+    certificate = (balancers[0].name, "A certificate ends soon")
+    wave(
+        [
+            ("nginx down", (web[0].name, "nginx does not run"), stopped(web[0], "nginx.service")),
+            ("Celery worker dead", (web[1].name, celery_alert), stopped(web[1], "celery@all.service")),
+            ("Salt apply failing", (data[0].name, "Salt's last apply failed"), apply_that_fails(data[0])),
+            ("disk nearly full", (data[1].name, "Disk is nearly full"), full_disk(data[1])),
+            ("clock off", (data[2].name, "Clock is wrong"), wrong_clock(data[2])),
+            ("certificate near its end", certificate, certificate_that_ends(balancers[0])),
+            ("log shipping stopped", (balancers[1].name, log_alert), stopped(balancers[1], "rsyslog.service")),
+        ]
+    )
+
+
+def test_what_runs_the_app_and_what_keeps_its_memory_are_told_of(
+    wave: Callable[[list[Fault]], None], machines: dict[str, Machine]
+) -> None:
+    web, data = with_role(machines, "web"), with_role(machines, "data")
+    first = next(machine for machine in data if machine.address == primary(data))
+    down = stopped(web[0], "gunicorn.service", "gunicorn.socket")
+    wave(
+        [
+            ("gunicorn down", (web[0].name, "Gunicorn does not run"), down),
+            ("gunicorn worker stuck", (web[1].name, "A worker of gunicorn is stuck"), stuck_worker(web[1])),
+            ("Redis primary down", (first.name, "Redis does not run"), stopped(first, "redis-server.service")),
+        ]
+    )
+
+
+def test_a_dead_host_is_one_alert_and_what_several_see_is_one(
+    wave: Callable[[list[Fault]], None],
+    machines: dict[str, Machine],
+    monitor: Machine,
+    balancers: list[Machine],
+    topology: dict[str, Any],
+    killed: Callable[[Machine], AbstractContextManager[None]],
+    client: Client,
+) -> None:
+    web, data = with_role(machines, "web"), with_role(machines, "data")
+    first = primary(data)
+    replica = next(machine for machine in data if machine.address != first)
+    busy = holder(balancers, topology["virtual_address"])
+    idle = next(machine for machine in balancers if machine is not busy)
+    door = f"ip saddr {{ {busy.address}, {idle.address} }} tcp dport {web[1].settings('nginx')['port']}"
+    link = f"ip daddr {first} tcp dport {replica.settings('redis')['port']}"
+    wave(
+        [
+            ("backlog over the limit", (monitor.name, "Jobs wait"), backlog(with_role(machines, "worker"), client)),
+            (
+                "a backend down",
+                (monitor.name, "A web host is not ready, though its daemons run"),
+                refusing(web[1], "input", door),
+            ),
+            (
+                "replication broken",
+                (monitor.name, "A replica of Redis does not follow"),
+                refusing(replica, "output", link),
+            ),
+            ("host dead", (idle.name, "Host is dead"), killed(idle)),
+        ]
+    )
