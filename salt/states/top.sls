@@ -43,4 +43,5 @@ base:
   # Last, as log files belong to users that the formulas above bring.
   '.*':
     - match: pcre
+    - zabbix_agent
     - logrotate

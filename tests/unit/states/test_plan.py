@@ -8,7 +8,7 @@ from rendering import SECRET
 
 # Where more than one host has the role data.
 WATCHED = {"sentinel"}
-EVERYWHERE = {"firewall", "names", "ntp", "logrotate"}
+EVERYWHERE = {"firewall", "names", "ntp", "zabbix_agent", "logrotate"}
 BY_ROLE = {
     "lb": {"haproxy"},
     "web": {"app", "gunicorn", "nginx"},
