@@ -38,8 +38,8 @@ def test_every_file_renders(host):
         assert text.endswith("\n"), path
         assert "{{" not in text, path
         assert "{%" not in text, path
-        # The line that tells a reader where to change it; an ACL file of Redis knows no comments.
-        assert "Managed by Salt" in text or path.endswith(".acl") or path.endswith("requirements.txt"), path
+        # The line that tells a reader where to change it; an ACL file of Redis and a key know no comments.
+        assert "Managed by Salt" in text or path.endswith((".acl", ".psk", "requirements.txt")), path
 
 
 def test_files_are_named_by_their_path_and_have_a_quoted_mode(host):
