@@ -15,6 +15,7 @@ base:
     - match: pillar
     - app
     - gunicorn
+    - gunicorn_status
     - nginx
   # A host of both roles gets the app once.
   'roles:worker':
@@ -40,8 +41,18 @@ base:
     - postgresql
     - zabbix_server
     - zabbix_frontend
+  # Where some host keeps the logs, all hosts send theirs.
+  'topology:hosts:*:roles:logs':
+    - match: pillar
+    - rsyslog
+  'roles:logs':
+    - match: pillar
+    - logstash
+  # Where some host watches, each is measured: what, the formulas above decide.
+  'topology:hosts:*:roles:monitor':
+    - match: pillar
+    - zabbix_agent
   # Last, as log files belong to users that the formulas above bring.
   '.*':
     - match: pcre
-    - zabbix_agent
     - logrotate

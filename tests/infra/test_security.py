@@ -60,6 +60,8 @@ def test_our_own_units_are_little_exposed(host: Machine) -> None:
 def test_the_app_runs_as_a_user_without_any_privilege(host: Machine) -> None:
     uid = host.check("id --user %s", host.settings("app")["user"])
     units = [unit for unit in host.units if unit.startswith(("gunicorn", "celery")) and unit.endswith(".service")]
+    # It does not run the app, and as another user.
+    units = [unit for unit in units if unit != "gunicorn-status.service"]
     families = [host.processes(unit) for unit in units]
     processes = [pid for family in families for pid in family]
     assert uid != "0"
@@ -166,7 +168,9 @@ def test_what_root_runs_is_roots_to_write(host: Machine) -> None:
 def test_others_cannot_read_what_is_secret(host: Machine, as_whom: str) -> None:
     app = host.settings("app")["user"]
     user = app if as_whom == "the app" else "nobody"
-    secret = [f"{REPOSITORY}/salt/pillar/secrets.sls"]
+    secret = [f"{REPOSITORY}/salt/pillar/secrets.sls", "/etc/rsyslog-sender.pem", "/var/lib/rsyslog"]
+    if "logs" in host.roles:
+        secret += ["/etc/rsyslog-receiver.pem", host.settings("rsyslog")["archive"]]
     if "data" in host.roles:
         secret += ["/etc/redis/users.acl", "/etc/redis/redis.conf", "/var/lib/redis", "/var/log/redis"]
     if "monitor" in host.roles:
@@ -174,6 +178,7 @@ def test_others_cannot_read_what_is_secret(host: Machine, as_whom: str) -> None:
         secret += [f"/var/lib/postgresql/{host.settings('postgresql')['version']}/main"]
     if "web" in host.roles:
         secret += [host.settings("nginx")["cache"]["path"], "/var/log/nginx/access.log"]
+        secret += ["/run/gunicorn/scoreboard"] if user == "nobody" else []
         secret += [f"{host.release()}/environment"] if user == "nobody" else []
 
     readable = [path for path in secret if host.run("runuser --user %s -- test -r %s", user, path).rc == 0]
@@ -184,7 +189,8 @@ def test_others_cannot_read_what_is_secret(host: Machine, as_whom: str) -> None:
 @pytest.mark.roles("web")
 def test_gunicorns_sockets_are_closed_to_other_users(host: Machine) -> None:
     assert_closed(host, host.settings("gunicorn")["socket"], "nobody", "haproxy", "redis")
-    assert_closed(host, "/run/gunicorn/control.sock", "nobody", "haproxy", "redis", "www-data")
+    assert_closed(host, "/run/gunicorn/control.sock", "nobody", "haproxy", "redis", "www-data", "gunicorn-status")
+    assert_closed(host, "/run/gunicorn-status/status.sock", "nobody", "haproxy", "redis")
 
 
 @pytest.mark.roles("lb")

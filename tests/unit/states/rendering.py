@@ -1,5 +1,6 @@
 """A host as Salt sees it, without there being one: the real Salt renders for it, and nothing is applied."""
 
+import base64
 import dataclasses
 import hashlib
 import importlib.util
@@ -17,13 +18,16 @@ STATES = ROOT / "salt" / "states"
 FORMULAS = sorted(path.parent.name for path in STATES.glob("*/init.sls"))
 OSES = ("Debian-12", "Debian-13")
 SECRET = "never-a-password-but-for-tests"  # noqa: S105
+IDENTITY = base64.b64encode(f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----".encode()).decode()
 SECRETS = {
     "redis": {
         "password": SECRET,
         "replication_password": f"{SECRET}-of-replicas",
         "measure_password": f"{SECRET}-of-the-agent",
     },
+    "rsyslog": {"identity": IDENTITY, "server_identity": IDENTITY},
     "sentinel": {"password": f"{SECRET}-of-sentinels"},
+    "ntp": {"key": f"{SECRET}-of-clocks"},
     "zabbix_server": {"password": f"{SECRET}-of-zabbix"},
 }
 
