@@ -258,6 +258,8 @@ class Handler(wsgiref.simple_server.WSGIRequestHandler):
 class Server(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
     """On a unix socket that somebody else has made."""
 
+    # Of the socket that is made and closed before: the sandbox allows no other.
+    address_family = socket.AF_UNIX
     daemon_threads = True
 
     def __init__(self, listener, app):
