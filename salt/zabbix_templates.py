@@ -191,6 +191,8 @@ class Template:
                 self.items[keys.pop()].setdefault("triggers", []).append(told)
             else:
                 of_several.append(told)
+        for item in self.items.values():
+            item.get("triggers", []).sort(key=lambda trigger: trigger["name"].lower())
         if of_several:
             export["triggers"] = of_several
         if self.graphs:
