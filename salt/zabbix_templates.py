@@ -12,6 +12,7 @@ of a role, and hosts that are known to be dead or without a daemon are left out 
 """
 
 import argparse
+import copy
 import hashlib
 import pathlib
 import re
@@ -159,7 +160,8 @@ class Template:
 
     def document(self) -> dict[str, Any]:
         """Return all of it as Zabbix exports it."""
-        used = yaml.safe_dump([self.items, self.triggers])
+        items = copy.deepcopy(self.items)
+        used = yaml.safe_dump([items, self.triggers])
         macros = {name: it for name, it in (MACROS | self.macros).items() if name in used}
         template: dict[str, Any] = {
             "uuid": uuid(self.name, "template"),
@@ -167,7 +169,7 @@ class Template:
             "name": self.title,
             "description": self.about,
             "groups": [{"name": GROUP}],
-            "items": [self.items[key] for key in self.items],
+            "items": list(items.values()),
             "tags": [{"tag": "concern", "value": self.name}],
             "macros": [{"macro": name, "value": v, "description": text} for name, (v, text) in sorted(macros.items())],
         }
@@ -188,10 +190,10 @@ class Template:
             told["tags"] = [{"tag": "scope", "value": self.name}]
             keys = set(re.findall(rf"/{self.title}/([^,)]+)", it["expression"]))
             if len(keys) == 1:
-                self.items[keys.pop()].setdefault("triggers", []).append(told)
+                items[keys.pop()].setdefault("triggers", []).append(told)
             else:
                 of_several.append(told)
-        for item in self.items.values():
+        for item in items.values():
             item.get("triggers", []).sort(key=lambda trigger: trigger["name"].lower())
         if of_several:
             export["triggers"] = of_several
