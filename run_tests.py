@@ -29,19 +29,24 @@ LOCK = ROOT / "requirements" / "dev.txt"
 BUILD_LOCK = ROOT / "requirements" / "build.txt"
 PYTHON = str(VENV / "bin" / "python")
 
-# The Debian package of each command that a suite may need.
+# The Debian packages of each command that a suite may need.
 PACKAGES = {
     "chromium": "chromium",
     "chronyd": "chrony",
     "git": "git",
+    "gpg": "gpg gpg-agent gpgconf",
     "haproxy": "haproxy",
     "ip": "iproute2",
     "keepalived": "keepalived",
     "nft": "nftables",
+    "openssl": "openssl",
+    "promtool": "prometheus",
     "redis-server": "redis-server",
+    "rsyslogd": "rsyslog rsyslog-relp",
     "ruby": "ruby",
     "shellcheck": "shellcheck",
     "socat": "socat",
+    "ss": "iproute2",
     "ssh": "openssh-client",
 }
 
@@ -149,10 +154,12 @@ def running_hosts(report: "Report", options: argparse.Namespace, topology: str, 
 
 SUITES = {
     "lint": Suite("style, types, and the rules of this house", ("git", "ruby", "shellcheck"), lint),
-    "unit": Suite("the app, and the lab's scripts: no root, no hosts", ("redis-server", "ruby"), unit),
+    "unit": Suite(
+        "the app, and the lab's scripts: no root, no hosts", ("promtool", "redis-server", "ruby", "ss"), unit
+    ),
     "states": Suite(
         "the states, rendered by the real Salt: no root, no hosts",
-        ("chronyd", "haproxy", "ip", "keepalived", "nft", "shellcheck", "socat"),
+        ("chronyd", "gpg", "haproxy", "ip", "keepalived", "nft", "openssl", "rsyslogd", "shellcheck", "socat"),
         states,
     ),
     "browser": Suite("the explorer in a real browser: no root, no hosts", ("chromium", "redis-server"), browser),
@@ -272,7 +279,7 @@ def install(packages: Iterable[str], reason: str) -> None:
 
 def install_commands(needs: Iterable[str]) -> None:
     missing = sorted({need for need in needs if not shutil.which(need, path=PATH)})
-    install((PACKAGES[need] for need in missing), f"{', '.join(missing)} not found")
+    install((package for need in missing for package in PACKAGES[need].split()), f"{', '.join(missing)} not found")
 
 
 def install_venv_needs() -> None:

@@ -12,6 +12,8 @@ app:
   internal: [/healthz, /readyz]
   websockets: [/api/v1/stream]
   arguments: [page, per_page]
+  logged: [page, per_page, start, count, state]
+# What the monitoring asks of this app.
 zabbix_agent:
   jobs: fibonacci:jobs:1
   service:

@@ -27,16 +27,18 @@ UNITS = {
         "gunicorn.service",
         "gunicorn-stream.socket",
         "gunicorn-stream.service",
+        "gunicorn-status.socket",
+        "gunicorn-status.service",
         "nginx.service",
     ],
     "worker": ["celery@short.service", "celery@all.service"],
     "lb": ["haproxy.service"],
-    "monitor": ["salt-master.service"],
+    "monitor": ["postgresql.service", "zabbix-server.service", "zabbix-php.service", "zabbix-web.service"],
 }
 # Those that a role brings only where there is more to do: several hosts with the role data, or an address that moves.
 UNITS_OF_REPLICATION = {"data": ["redis-sentinel.service"]}
 UNITS_OF_MOVING = {"lb": ["keepalived.service"]}
-UNITS_EVERYWHERE = ["chrony.service", "logrotate.timer", "systemd-journald.service"]
+UNITS_EVERYWHERE = ["chrony.service", "logrotate.timer", "rsyslog.service", "systemd-journald.service"]
 
 # What can be compared before and after: what there is of configuration, with owner and mode, and the content of files.
 # Not what the minion notes of its next runs, nor the keys of masters and minions: those are given, not configured.
@@ -226,8 +228,11 @@ class Machine:
         if "virtual_address" in self._topology:
             brought.append(UNITS_OF_MOVING)
         of_roles = [unit for units in brought for role in self.roles for unit in units.get(role, [])]
-        has_master = any("monitor" in entry["roles"] for entry in self._topology["hosts"].values())
-        return [*UNITS_EVERYWHERE, *of_roles, *(["salt-minion.service"] if has_master else [])]
+        # A host alone needs no master.
+        of_a_master = []
+        if len(hosts := self._topology["hosts"]) > 1 and any("monitor" in entry["roles"] for entry in hosts.values()):
+            of_a_master = ["salt-minion.service", *(["salt-master.service"] if "monitor" in self.roles else [])]
+        return [*UNITS_EVERYWHERE, *of_roles, *of_a_master]
 
     @property
     def is_replicated(self) -> bool:

@@ -1,5 +1,6 @@
 """States lead to one state: applied twice, interrupted anywhere, or after a restart of the host."""
 
+import re
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -118,6 +119,7 @@ def effects(host: Machine, client: Client) -> dict[str, Any]:
     tracking = dict(line.split(":", 1) for line in host.check("chronyc -n tracking").splitlines())
     memory = dict(line.split(":", 1) for line in host.redis("INFO", "memory").splitlines() if ":" in line)
     journal = host.check("journalctl --unit=systemd-journald --grep='max [0-9.]+[KMG]' --output=cat --no-pager")
+    workers = host.main_pid("celery@all.service")
     return {
         "walls": "tcp dport 9 " in host.check("nft list table inet turnkey"),
         "names": host.run("getent hosts interrupted.example").stdout,
@@ -125,7 +127,8 @@ def effects(host: Machine, client: Client) -> dict[str, Any]:
         "memory": memory["maxmemory"],
         "per page": client.page(1, 10**6, headers=another_site()).json["maximum"],
         "workers": len(host.children("gunicorn.service")),
-        "long work": len(host.children("celery@all.service")),
+        # As many as are needed now; how many there may be its command line says.
+        "long work": re.findall(r"--autoscale=[0-9,]+", host.read(f"/proc/{workers}/cmdline")),
         "header": client.ask(f"{PAGES}?x={'x' * 6_000}").status,
         "door": client.page().header("X-Settings"),
         "journal": journal.splitlines()[-1].partition("max ")[2].partition(",")[0],

@@ -18,6 +18,12 @@ def rotate(host: Machine, log: str) -> None:
     assert (done.rc, done.stderr) == (0, "")
 
 
+def opened(host: Machine, path: str) -> set[str]:
+    """Return the files whose names begin with *path* that somebody has open."""
+    found = host.check("find /proc/[0-9]*/fd -lname %s -printf '%%l\\n' 2>/dev/null || true", f"{path}*")
+    return set(found.split())
+
+
 def configured(host: Machine) -> dict[str, Any]:
     """Return the logs of the settings that this host has."""
     logs = host.settings("logrotate")["logs"]
@@ -104,9 +110,9 @@ def test_every_configured_log_can_be_rotated_and_is_written_again(host: Machine,
         existing = host.check(f"ls {' '.join(log['paths'])} 2>/dev/null || true").split()
         for path in existing:
             assert host.check("stat --format='0%%a %%U %%G' %s", path) == f"{mode} {user} {group}", path
-            # Whoever has it open has this file open, not the one that was moved away.
-            opened = host.check("find /proc/[0-9]*/fd -lname %s -printf '%%l\\n' 2>/dev/null || true", f"{path}*")
-            assert set(opened.split()) <= {path}, path
+            # Whoever has it open has this file open, not the one that was moved away; one that sends it reads that
+            # to its end first.
+            eventually(lambda path=path: opened(host, path) <= {path})  # type: ignore[misc]
 
 
 @pytest.mark.disruptive

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from salt.exceptions import CommandExecutionError
 
-from rendering import FORMULAS, OSES, ROOT, SECRET, STATES, load
+from rendering import FORMULAS, IDENTITY, OSES, ROOT, SECRET, STATES, load
 
 HERE = ROOT / "tests" / "unit" / "states"
 LIBRARY = "_modules/turnkey.py"
@@ -17,6 +17,8 @@ ABSENT = "(absent)"
 PILLAR = {
     "app": yaml.safe_load((ROOT / "salt" / "pillar" / "app.sls").read_text())["app"],
     "redis": {"password": SECRET},
+    "rsyslog": {"identity": IDENTITY, "server_identity": IDENTITY, "files": {"mine": {"paths": ["/var/log/mine.log"]}}},
+    "zabbix_server": {"password": SECRET},
     # So that a bad example needs to be bad in one key only.
     "celery": {"workers": {"mine": {"queues": ["mine"]}}},
     "logrotate": {"logs": {"mine": {"paths": ["/var/log/mine.log"], "create": "0640 root adm"}}},
@@ -212,10 +214,14 @@ def test_no_refusal_tells_a_secret(formula, secret):
 @pytest.mark.parametrize(
     ("formula", "name"),
     [
+        ("ntp", "key"),
+        ("redis", "measure_password"),
         ("redis", "password"),
         ("redis", "replication_password"),
-        ("redis", "measure_password"),
+        ("rsyslog", "identity"),
+        ("rsyslog", "server_identity"),
         ("sentinel", "password"),
+        ("zabbix_server", "password"),
     ],
 )
 def test_password_is_marked_as_a_secret(formula, name):
