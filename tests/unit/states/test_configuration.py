@@ -7,10 +7,11 @@ import re
 import shutil
 import subprocess
 
+import jinja2
 import pytest
 import yaml
 
-from rendering import CLUSTER, OSES, SECRET
+from rendering import CLUSTER, OSES, SECRET, STATES
 
 NGINX, HAPROXY = "/etc/nginx/nginx.conf", "/etc/haproxy/haproxy.cfg"
 REDIS, ACL = "/etc/redis/redis.conf", "/etc/redis/users.acl"
@@ -246,6 +247,19 @@ def test_number_of_workers_has_bounds_and_that_of_websockets_is_fixed(single, cu
     assert "    minimum=workers,\n    maximum=14,\n" in custom.text(path)
     assert "\nworkers = 2\n" in single.text(STREAM[0])
     assert "    minimum=workers,\n    maximum=2,\n" in single.text(STREAM[0])
+
+
+def test_bounds_of_workers_that_cross_are_refused_by_name():
+    def refuse(fault):
+        raise ValueError(fault)
+
+    settings = yaml.safe_load((STATES / "gunicorn" / "defaults.yaml").read_text())
+    settings |= {"workers": 8, "scaling": settings["scaling"] | {"maximum": 7}}
+    settings["stream"] |= {"workers": 1}
+    known = {"turnkey.settings": lambda formula: settings}
+    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(STATES), extensions=["jinja2.ext.do"])  # noqa: S701
+    with pytest.raises(ValueError, match="gunicorn:scaling:maximum: 7 is less than the workers that there are"):
+        templates.get_template("gunicorn/map.jinja").render(salt=known, grains={"num_cpus": 2}, **{"raise": refuse})
 
 
 def test_each_instance_has_a_scoreboard_that_the_status_reads(single, custom):

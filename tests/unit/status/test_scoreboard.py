@@ -156,6 +156,30 @@ def test_what_cannot_be_told_is_served_all_the_same(tmp_path: Path) -> None:
         assert "this worker is not told of" in gunicorn.log()
 
 
+def test_a_scoreboard_that_is_damaged_does_not_end_gunicorn(gunicorn: Gunicorn) -> None:
+    for worker in gunicorn.board().workers:
+        (gunicorn.boards / f"worker-{worker.pid}").write_bytes(bytes(64))
+        os.kill(worker.pid, signal.SIGKILL)
+
+    assert eventually(lambda: gunicorn.log().count("scoreboard: child_exit failed") == 2)
+    assert eventually(lambda: gunicorn.get("/") == 200)
+    assert gunicorn.process.poll() is None
+
+
+def test_a_worker_that_never_gets_ready_is_heard_of_no_more(tmp_path: Path) -> None:
+    with running(tmp_path, ready=None) as gunicorn:
+        eventually(lambda: gunicorn.ready(2))
+        (tmp_path / "app.py").write_text("import time\ntime.sleep(600)\n")
+        gunicorn.process.send_signal(signal.SIGHUP)
+
+        def silent() -> bool:
+            return [one.starting for one in gunicorn.board().workers if one.heartbeat_age > 3] == [True, True]
+
+        assert eventually(silent)
+        for worker in gunicorn.board().workers:
+            os.kill(worker.pid, signal.SIGKILL)
+
+
 def test_workers_grow_to_the_bound_while_they_are_busy_and_shrink_again(tmp_path: Path) -> None:
     policy = {"minimum": 1, "maximum": 3, "up": 0.5, "up_after": 1, "down_after": 1}
     with running(tmp_path, ready=1, policy=policy, workers=1, threads=2) as gunicorn:

@@ -16,6 +16,7 @@ Standard library only: it runs in whatever environment the app has, and in Debia
 import collections
 import contextlib
 import dataclasses
+import functools
 import mmap
 import os
 import pathlib
@@ -76,7 +77,7 @@ class Policy:
 
 
 class Words:
-    """A file as numbers: ``names`` are those of its first words, then `length` more bytes."""
+    """A file as numbers, the first of which have *names*; `bytes` is the same as text."""
 
     def __init__(self, path, names, writable=False):
         descriptor = os.open(path, os.O_RDWR if writable else os.O_RDONLY)
@@ -118,6 +119,9 @@ def create(path, size, words):
         # Memory that is not there would be a SIGBUS later on.
         os.posix_fallocate(descriptor, 0, size)
         os.pwrite(descriptor, b"".join(word.to_bytes(WORD, sys.byteorder) for word in words), 0)
+    except OSError:
+        new.unlink()
+        raise
     finally:
         os.close(descriptor)
     new.rename(path)
@@ -303,8 +307,10 @@ class Master:
                 if known := workers.get(worker["pid"]):
                     # Closed, once the master knows that it is gone.
                     with contextlib.suppress(OSError, ValueError):
-                        # Before the first one it is the time of day at which it was made.
-                        worker["heartbeat"] = min(int(known.tmp.last_update() * 1e9), now)
+                        beat = int(known.tmp.last_update() * 1e9)
+                        # Before the first one it is the time of day, which is later than any time since the boot.
+                        if beat <= time.monotonic_ns():
+                            worker["heartbeat"] = beat
                     worker["memory"] = memory(worker["pid"])
                     busy += sum(worker.words[at + 1] != 0 for at in places(worker))
                 elif now - worker["forked"] > ORPHANED * 1e9:
@@ -377,6 +383,19 @@ def configure(**settings):
     policy = Policy(**settings)
 
 
+def guarded(hook):
+    """Whatever becomes of the scoreboard, gunicorn goes on."""
+
+    @functools.wraps(hook)
+    def call(server, *rest):
+        try:
+            hook(server, *rest)
+        except Exception:
+            server.log.exception("scoreboard: %s failed", hook.__name__)
+
+    return call
+
+
 def on_starting(server):
     global master
     try:
@@ -390,11 +409,13 @@ def when_ready(server):
         threading.Thread(target=master.run, daemon=True, name="scoreboard").start()
 
 
+@guarded
 def on_reload(server):
     if master:
         master.file["reloads"] += 1
 
 
+@guarded
 def nworkers_changed(server, new, old):
     # Called before there is anything, too; and by a reload, which begins with as many as the configuration says.
     if master and new != old:
@@ -404,6 +425,7 @@ def nworkers_changed(server, new, old):
         master.put_workers(new)
 
 
+@guarded
 def child_exit(server, worker):
     if master:
         path = master.folder / f"worker-{worker.pid}"
