@@ -38,7 +38,13 @@ UNITS = {
 # Those that a role brings only where there is more to do: several hosts with the role data, or an address that moves.
 UNITS_OF_REPLICATION = {"data": ["redis-sentinel.service"]}
 UNITS_OF_MOVING = {"lb": ["keepalived.service"]}
-UNITS_EVERYWHERE = ["chrony.service", "logrotate.timer", "rsyslog.service", "systemd-journald.service"]
+UNITS_EVERYWHERE = [
+    "chrony.service",
+    "logrotate.timer",
+    "rsyslog.service",
+    "systemd-journald.service",
+    "zabbix-agent2.service",
+]
 
 # What can be compared before and after: what there is of configuration, with owner and mode, and the content of files.
 # Not what the minion notes of its next runs, nor the keys of masters and minions: those are given, not configured.

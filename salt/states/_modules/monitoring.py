@@ -102,13 +102,14 @@ def wanted():
             "macros": {},
         }
     # What clients see, apart from any one host.
-    hosts[f"{topology['name']}-service"] = {
-        "groups": [f"{OURS}/service"],
-        "templates": _templates_for(["service"], files),
-        "interface": [],
-        "psk": "",
-        "macros": {"{$URL}": _url()},
-    }
+    if of_service := _templates_for(["service"], files):
+        hosts[f"{topology['name']}-service"] = {
+            "groups": [f"{OURS}/service"],
+            "templates": of_service,
+            "interface": [],
+            "psk": "",
+            "macros": {"{$URL}": _url()},
+        }
     return {
         "hosts": hosts,
         "files": {name: file["source"] for name, file in files.items()},
@@ -179,8 +180,8 @@ def _housekeeping(retention):
 def _window(name, window):
     path = f"wrong pillar, nothing applied: zabbix_server:maintenance:{name}"
     known = __pillar__["topology"]["hosts"]
-    hosts = window.get("hosts") or [*known, f"{__pillar__['topology']['name']}-service"]
-    if strange := sorted(set(hosts) - set(known) - {f"{__pillar__['topology']['name']}-service"}):
+    hosts = window.get("hosts") or [*known]
+    if strange := sorted(set(hosts) - set(known)):
         raise CommandExecutionError(f"{path}:hosts: the topology has no {', '.join(strange)}")
     try:
         since, till = (_seconds(window[key]) for key in ("from", "until"))
@@ -313,8 +314,9 @@ class _Zabbix:
     def _templates(self, plan):
         for name, source in plan["files"].items():
             arguments = {"format": "yaml", "rules": self._rules(), "source": source}
-            if differing := self._api.configuration.importcompare(**arguments):
-                self._tell(f"templates {name}", list(_told(differing)), "configuration.import", **arguments)
+            # 6.0 names things of which before and after are the same, for ever: they are no difference.
+            if differing := list(_told(self._api.configuration.importcompare(**arguments) or {})):
+                self._tell(f"templates {name}", differing, "configuration.import", **arguments)
 
     def _obsolete_templates(self, plan):
         """Templates in the groups of ours that no file has."""

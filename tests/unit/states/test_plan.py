@@ -28,8 +28,11 @@ def test_roles_decide_what_a_host_gets(host):
     watched = WATCHED if host.name in ("data1", "data2", "data3") else set()
     kept = any("logs" in other["roles"] for other in host.topology["hosts"].values())
     sent = {"rsyslog"} if kept else set()
+    measured = (
+        {"zabbix_agent"} if any("monitor" in other["roles"] for other in host.topology["hosts"].values()) else set()
+    )
     assert host.formulas == EVERYWHERE.union(
-        of_a_master, moving, watched, sent, *(BY_ROLE[role] for role in host.roles)
+        of_a_master, moving, watched, sent, measured, *(BY_ROLE[role] for role in host.roles)
     )
 
 
