@@ -7,7 +7,7 @@ be told, by any host. Each fault is printed with its alert and the seconds that 
 import base64
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -84,14 +84,18 @@ def wave(
             for _, alert, fault in faults:
                 stack.enter_context(fault)
                 began[alert] = time.monotonic()
-            last = max(began.values())
-            while len(seconds) < len(faults) and time.monotonic() < last + SOON:
+
+            def all_told() -> bool:
                 found = told(zabbix)
-                strange = set(found) - set(began)
-                assert not strange, f"told besides: {strange}"
+                if strange := set(found) - set(began):
+                    pytest.fail(f"told besides: {strange}")
                 for alert in set(found) - set(seconds):
                     seconds[alert] = time.monotonic() - began[alert]
-                time.sleep(1)
+                return len(seconds) == len(faults)
+
+            # Which are late is said below, each by its name.
+            with suppress(AssertionError):
+                eventually(all_told, deadline=max(began.values()) + SOON - time.monotonic(), pause=1)
             for what, alert, _ in faults:
                 took = f"{seconds[alert]:.0f} s" if alert in seconds else "NOT TOLD"
                 say(f"  {what} -> {alert[0]}: {alert[1]}, {took}")
