@@ -141,6 +141,8 @@ def wrong_clock(machine: Machine) -> Iterator[None]:
         str(LIAR_PORT),
     )
     try:
+        # The lie stays here: the others ask this host too.
+        machine.check("chronyc deny all")
         options = "iburst minpoll 0 maxpoll 0 trust prefer"
         machine.check(f"chronyc add server 127.0.0.1 port {LIAR_PORT} {options}")
         yield
@@ -171,10 +173,12 @@ def certificate_that_ends(machine: Machine) -> Iterator[None]:
 
 @contextmanager
 def apply_that_fails(machine: Machine) -> Iterator[None]:
-    with machine.site({"logrotate": {"schedule": "never"}}):
-        assert not machine.apply().ok
-        yield
-    machine.heal()
+    try:
+        with machine.site({"logrotate": {"schedule": "never"}}):
+            assert not machine.apply().ok
+            yield
+    finally:
+        machine.heal()
 
 
 @contextmanager
