@@ -12,6 +12,7 @@ of a role, and hosts that are known to be dead or without a daemon are left out 
 """
 
 import argparse
+import copy
 import hashlib
 import pathlib
 import re
@@ -27,6 +28,7 @@ ROLE_GROUP = "turnkey/"
 RUNBOOKS = "docs/runbooks/alerts"
 MACROS = {
     "{$INTERVAL}": ("15s", "How often it is looked."),
+    "{$SLOW}": ("30s", "How often it is looked at what is told by a single look, or takes minutes."),
     "{$RECENT}": ("35s", "What is older is not counted: a host that is dead tells nothing."),
     "{$RUNBOOKS}": (RUNBOOKS, "Where the pages are that tell what to do; relative to the frontend, or a URL."),
 }
@@ -158,7 +160,8 @@ class Template:
 
     def document(self) -> dict[str, Any]:
         """Return all of it as Zabbix exports it."""
-        used = yaml.safe_dump([self.items, self.triggers])
+        items = copy.deepcopy(self.items)
+        used = yaml.safe_dump([items, self.triggers])
         macros = {name: it for name, it in (MACROS | self.macros).items() if name in used}
         template: dict[str, Any] = {
             "uuid": uuid(self.name, "template"),
@@ -166,7 +169,7 @@ class Template:
             "name": self.title,
             "description": self.about,
             "groups": [{"name": GROUP}],
-            "items": [self.items[key] for key in self.items],
+            "items": list(items.values()),
             "tags": [{"tag": "concern", "value": self.name}],
             "macros": [{"macro": name, "value": v, "description": text} for name, (v, text) in sorted(macros.items())],
         }
@@ -187,9 +190,11 @@ class Template:
             told["tags"] = [{"tag": "scope", "value": self.name}]
             keys = set(re.findall(rf"/{self.title}/([^,)]+)", it["expression"]))
             if len(keys) == 1:
-                self.items[keys.pop()].setdefault("triggers", []).append(told)
+                items[keys.pop()].setdefault("triggers", []).append(told)
             else:
                 of_several.append(told)
+        for item in items.values():
+            item.get("triggers", []).sort(key=lambda trigger: trigger["name"].lower())
         if of_several:
             export["triggers"] = of_several
         if self.graphs:
@@ -230,9 +235,9 @@ def reference(other: str) -> dict[str, str]:
     return {"name": trigger["name"], "expression": trigger["expression"]}
 
 
-def over(function: str, each: str, field: str, role: str, recent: bool = True) -> str:
-    """Return a formula over all hosts of a role; *recent* leaves out those that have told nothing lately."""
-    time = ",{$RECENT}" if recent else ""
+def over(function: str, each: str, field: str, role: str, recent: bool = True, within: str = "{$RECENT}") -> str:
+    """Return a formula over all hosts of a role; *recent* leaves out those that have told nothing *within* a time."""
+    time = f",{within}" if recent else ""
     return f'{function}({each}_foreach(/*/turnkey.{field}?[group="{ROLE_GROUP}{role}"]{time}))'
 
 
@@ -342,7 +347,7 @@ T.graph("Stratum", "chrony.stratum", "chrony.synchronised")
 
 T = Template("rsyslog", "Every host's logs on their way to the log host.")
 T.units("rsyslog")
-T.script("rsyslog")
+T.script("rsyslog", delay="{$SLOW}")
 T.part("rsyslog.sent", "Lines sent", "lps", rate=True)
 T.part("rsyslog.received", "Lines received from hosts", "lps", rate=True)
 T.part("rsyslog.waiting", "Lines that wait to be sent")
@@ -362,7 +367,7 @@ T = Template(
     "How Salt's applies end on every host.",
     {"{$SALT.AGE}": ("30d", "After which a host without an apply that succeeded is told of.")},
 )
-T.script("salt")
+T.script("salt", delay="{$SLOW}")
 T.part("salt.ok", "Last apply succeeded", optional=True)
 T.part("salt.age", "Time since the last apply", "s", optional=True)
 T.part("salt.success_age", "Time since the last apply that succeeded", "s", optional=True)
@@ -416,7 +421,7 @@ T = Template(
     "Certificates that the load balancers show.",
     {"{$CERTIFICATE.DAYS}": ("14", "Days before its end on which a certificate is told of.")},
 )
-T.script("certificate")
+T.script("certificate", delay="{$SLOW}")
 T.part("certificate.certificates", "Certificates")
 T.part("certificate.days", "Days left of the first one to end", "d", optional=True)
 T.trigger(
@@ -618,7 +623,7 @@ T.formula("stack.jobs.queued", "Jobs that wait", over("max", "max", "jobs.queued
 T.formula("stack.jobs.oldest", "Oldest job that waits", over("max", "max", "jobs.oldest", "data"), "s")
 T.formula("stack.jobs.failed", "Jobs failed in five minutes", over("max", "max", "jobs.failed", "data"))
 T.formula("stack.logs.well", "Log hosts that are alive", over("sum", "last", "alive", "logs", False))
-WAITING = " + ".join(over("sum", "min", "rsyslog.waiting", role) for role in ("lb", "web", "data"))
+WAITING = " + ".join(over("sum", "min", "rsyslog.waiting", role, within="2m") for role in ("lb", "web", "data"))
 T.formula("stack.logs.waiting", "Log lines that wait on load balancers, web and data hosts", WAITING)
 T.trigger(
     "web-host-out", "A web host is not ready, though its daemons run", "HIGH",
@@ -666,7 +671,7 @@ T = Template(
 T.formula(
     "service.possible",
     "Enough hosts are well",
-    "last(//turnkey.stack.web.well)>0 and last(//turnkey.stack.lb.well)>0",
+    "last(//turnkey.stack.web.well)>0 and last(//turnkey.stack.lb.well)>0 and last(//turnkey.stack.web.up)>0",
 )
 for kind in ("page", "websocket", "job"):
     T.script(f"service.{kind}")

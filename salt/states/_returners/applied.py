@@ -60,7 +60,9 @@ def _before() -> dict[str, Any]:
 
 
 def _write(note: dict[str, Any]) -> None:
-    NOTE.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    NOTE.parent.mkdir(parents=True, exist_ok=True)
+    # Whatever the umask is: it is read by one who is not root.
+    NOTE.parent.chmod(0o755)
     draft = NOTE.with_name(f"{NOTE.name}.{os.getpid()}")
     draft.write_text(json.dumps(note) + "\n")
     draft.chmod(0o644)

@@ -71,4 +71,5 @@ zabbix-agent2.service:
         {%- if 'data' in pillar.roles %}
         - {{ secret }}
         {%- endif %}
-    - check: zabbix_agent2 --config /etc/zabbix/zabbix_agent2.conf -R version
+    - check: >-
+        sh -c "zabbix_agent2 --config /etc/zabbix/zabbix_agent2.conf -R version 2>&1 | grep -Eq ' [0-9]+[.][0-9]+[.][0-9]+$'"
