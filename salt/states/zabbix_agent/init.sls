@@ -72,4 +72,4 @@ zabbix-agent2.service:
         - {{ secret }}
         {%- endif %}
     - check: >-
-        sh -c "zabbix_agent2 --config /etc/zabbix/zabbix_agent2.conf -R version 2>&1 | grep -Eq ' [0-9]+[.][0-9]+[.][0-9]+$'"
+        sh -c "zabbix_agent2 --config /etc/zabbix/zabbix_agent2.conf -R version 2>&1 | grep -Eq '(^| )[0-9]+[.][0-9]+[.][0-9]+$'"
