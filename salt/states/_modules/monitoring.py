@@ -314,7 +314,7 @@ class _Zabbix:
     def _templates(self, plan):
         for name, source in plan["files"].items():
             arguments = {"format": "yaml", "rules": self._rules(), "source": source}
-            # 6.0 names things of which before and after are the same, for ever: they are no difference.
+            # Both name things of which before and after are the same, for ever: they are no difference.
             if differing := list(_told(self._api.configuration.importcompare(**arguments) or {})):
                 self._tell(f"templates {name}", differing, "configuration.import", **arguments)
 
@@ -617,6 +617,18 @@ def _differing(before, after):
     return {key: {"old": before.get(key), "new": value} for key, value in after.items() if before.get(key) != value}
 
 
+def _canonical(thing):
+    """Return *thing* without what 7.0 tells apart and is the same: a default that is said, and the order of widgets."""
+    if isinstance(thing, list):
+        return [_canonical(each) for each in thing]
+    if not isinstance(thing, dict):
+        return thing
+    plain = {key: _canonical(value) for key, value in thing.items() if (key, value) != ("type", "ZABBIX_PASSIVE")}
+    if "widgets" in plain:
+        plain["widgets"].sort(key=lambda widget: (int(widget.get("y", 0)), int(widget.get("x", 0))))
+    return plain
+
+
 def _told(differing, path=()):
     """Yield a line for each thing that an answer of importcompare names."""
     for section, changes in differing.items():
@@ -630,7 +642,7 @@ def _told(differing, path=()):
                     for key, value in entry.items()
                     if key not in ("before", "after") and isinstance(value, dict)
                 }
-                before, after = entry.get("before", {}), entry.get("after", {})
+                before, after = _canonical(entry.get("before", {})), _canonical(entry.get("after", {}))
                 fields = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
                 if change != "updated":
                     yield f"{': '.join(here)}: {change}"
