@@ -40,7 +40,7 @@ WantedBy=multi-user.target
 POSTINST = """\
 #!/bin/sh
 set -e
-getent passwd logstash >/dev/null || useradd --system --user-group --home-dir /usr/share/logstash --shell /usr/sbin/nologin logstash
+getent passwd logstash >/dev/null || useradd --system --user-group --shell /usr/sbin/nologin logstash
 install -d -o logstash -g logstash /var/lib/logstash /var/log/logstash
 install -d /etc/logstash
 """
@@ -116,7 +116,8 @@ def repository(folder: pathlib.Path, keyring: pathlib.Path, version: str = VERSI
     listed = (control(version) + f"Filename: logstash.deb\n{sums}").encode()
     (index / "Packages").write_bytes(listed)
     release = (
-        f"Origin: stand-in\nSuite: {SUITE}\nCodename: {SUITE}\nArchitectures: all amd64 arm64\nComponents: {COMPONENT}\n"
+        f"Origin: stand-in\nSuite: {SUITE}\nCodename: {SUITE}\nComponents: {COMPONENT}\n"
+        "Architectures: all amd64 arm64\n"
         f"Date: {datetime.datetime.now(datetime.UTC):%a, %d %b %Y %H:%M:%S} UTC\n"
         f"SHA256:\n {hashlib.sha256(listed).hexdigest()} {len(listed)} {COMPONENT}/binary-all/Packages\n"
     )

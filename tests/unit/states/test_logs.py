@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -374,6 +375,11 @@ class Daemon:
             [command("rsyslogd"), "-N1", "-f", self._file], capture_output=True, text=True, check=False
         )
 
+    def reads(self, path):
+        """Say whether it has opened *path*: the file that has this name now."""
+        links = pathlib.Path(f"/proc/{self._child.pid}/fd").iterdir()
+        return str(path) in {os.readlink(link) for link in links if link.is_symlink()}
+
     def measured(self):
         done = run(self._measure, self.folder / "run" / "statistics")
         return json.loads(done.stdout) if done.returncode == 0 else {}
@@ -449,9 +455,13 @@ def test_no_line_is_lost_whoever_is_away_and_whatever_is_rotated(flow):
         rotated = sender.log.with_name(f"access-{number}.log")
         sender.log.rename(rotated)
         sender.log.touch()
+        wait_until(lambda: sender.reads(sender.log))
         # nginx goes on in the file that it has open until it is told.
         write(rotated, range(first + 50, first + 90))
         write(sender.log, range(first + 90, first + 100))
+        # As the rule of logrotate does when nginx has been told.
+        sender.stop()
+        sender.start()
         wait_until(kept.exists)
         kept.rename(kept.with_name(f"nginx.log.{number}"))
         receiver.reopen()
