@@ -87,7 +87,7 @@ def test_no_pillar_has_an_error(pillars):
 
 
 def test_one_host_of_every_role_is_told_all_that_it_needs(pillars):
-    assert known_to(pillars["single"]) == set(MANY) - {"logs:password"}
+    assert known_to(pillars["single"]) == set(MANY)
 
 
 def test_roles_that_a_host_claims_for_itself_open_nothing(pillars):
