@@ -34,7 +34,6 @@ PACKAGES = {
     "chromium": "chromium",
     "chronyd": "chrony",
     "git": "git",
-    "gpg": "gpg gpg-agent gpgconf",
     "haproxy": "haproxy",
     "ip": "iproute2",
     "keepalived": "keepalived",
@@ -159,7 +158,7 @@ SUITES = {
     ),
     "states": Suite(
         "the states, rendered by the real Salt: no root, no hosts",
-        ("chronyd", "gpg", "haproxy", "ip", "keepalived", "nft", "openssl", "rsyslogd", "shellcheck", "socat"),
+        ("chronyd", "haproxy", "ip", "keepalived", "nft", "openssl", "rsyslogd", "shellcheck", "socat"),
         states,
     ),
     "browser": Suite("the explorer in a real browser: no root, no hosts", ("chromium", "redis-server"), browser),
