@@ -164,7 +164,7 @@ def test_without_a_password_there_is_only_the_door(client: Client, host: Machine
         ("/setup.php", 404),
         ("/conf/zabbix.conf.php", 404),
         ("/include/config.inc.php", 404),
-        ("/../../etc/passwd", 404),
+        ("/../../etc/passwd", 400),
     ],
 )
 def test_what_is_not_for_clients_they_do_not_get(client: Client, host: Machine, path: str, status: int) -> None:

@@ -228,8 +228,8 @@ def test_secrets_are_where_they_are_used_and_nowhere_else(host: Machine) -> None
     expected = {f"{REPOSITORY}/salt/pillar/secrets.sls"}
     if "web" in host.roles:
         expected |= {f"{host.root}/releases/{release}/environment" for release in host.releases()}
-    # Its key, with which the agent of Zabbix comes to the server.
-    expected |= {"/etc/zabbix/agent.psk"}
+    # What the agent of Zabbix comes to the server with, and to Redis.
+    expected |= {"/etc/zabbix/agent.psk"} | ({"/etc/zabbix/measure-redis"} if "data" in host.roles else set())
     if "monitor" in host.roles:
         # The server asks each agent with its key.
         expected |= {path for path in found if path.startswith("/var/lib/postgresql/")}
