@@ -5,10 +5,10 @@ On real hosts: tests/infra/test_logs.py.
 
 import base64
 import contextlib
+import fnmatch
 import gzip
 import json
 import os
-import pathlib
 import re
 import shutil
 import signal
@@ -98,7 +98,7 @@ def test_every_file_that_is_sent_is_rotated(hosts, osfinger):
     host = hosts(osfinger, "single")
     rotated = " ".join(host.text(path) for path in host.files if path.startswith("/etc/logrotate.d/"))
     for path in re.findall(r'input\(type="imfile" file="(.*?)"', host.text(CONFIGURATION)):
-        assert path in rotated, path
+        assert any(fnmatch.fnmatch(path, pattern) for pattern in rotated.split()), path
     for path in (f"{host.settings['rsyslog']['archive']}/*/*.log", "/run/rsyslog/statistics"):
         assert path in rotated
 
@@ -375,11 +375,6 @@ class Daemon:
             [command("rsyslogd"), "-N1", "-f", self._file], capture_output=True, text=True, check=False
         )
 
-    def reads(self, path):
-        """Say whether it has opened *path*: the file that has this name now."""
-        links = pathlib.Path(f"/proc/{self._child.pid}/fd").iterdir()
-        return str(path) in {os.readlink(link) for link in links if link.is_symlink()}
-
     def measured(self):
         done = run(self._measure, self.folder / "run" / "statistics")
         return json.loads(done.stdout) if done.returncode == 0 else {}
@@ -452,22 +447,18 @@ def test_no_line_is_lost_whoever_is_away_and_whatever_is_rotated(flow):
     for number in range(3):
         first = 3500 + 100 * number
         write(sender.log, range(first, first + 90))
-        rotated = sender.log.with_name(f"access-{number}.log")
-        sender.log.rename(rotated)
+        sender.log.rename(f"{sender.log}.{number}")
         sender.log.touch()
-        wait_until(lambda: sender.reads(sender.log))
         write(sender.log, range(first + 90, first + 100))
         wait_until(kept.exists)
         kept.rename(kept.with_name(f"nginx.log.{number}"))
         receiver.reopen()
-        # What was written in the very moment of the rotation may wait until more is.
-        write(sender.log, [number + 4000])
         wait_until(
             lambda last=first + 99: f"request-{last}" in {line["data"]["id"] for line in receiver.archived("nginx")}
         )
     write(sender.log, range(3800, 4000))
 
-    wanted = {f"request-{number}" for number in range(4003)}
+    wanted = {f"request-{number}" for number in range(4000)}
     wait_until(lambda: {line["data"]["id"] for line in receiver.archived("nginx")} == wanted)
     # Those may come twice that are on their way when the log host goes away, or were read since that was last noted.
     assert len(receiver.archived("nginx")) <= 4003 + 512
