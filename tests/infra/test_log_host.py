@@ -83,10 +83,10 @@ print(len(lines))
     assert int(keeper.python(read, keeper.settings("rsyslog")["archive"])) > 0
 
 
-def test_flow_is_measured_by_anybody_and_nothing_is_lost(host: Machine) -> None:
+def test_flow_is_measured_by_anybody_and_nothing_is_lost(host: Machine, topology: dict[str, Any]) -> None:
     flow = eventually(lambda: (found := measured(host))["sent"] > 0 and found)
     assert flow["lost"] == 0
-    if "logs" in host.roles:
+    if "logs" in host.roles and len(topology["hosts"]) > 1:
         assert flow["received"] > 0
 
 
