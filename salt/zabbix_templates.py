@@ -425,7 +425,9 @@ T.script("certificate", delay="{$SLOW}")
 T.part("certificate.certificates", "Certificates")
 T.part("certificate.days", "Days left of the first one to end", "d", optional=True)
 T.trigger(
-    "certificate-ends", "A certificate ends soon", "HIGH", "last(certificate.days)<{$CERTIFICATE.DAYS}",
+    "certificate-ends", "A certificate ends soon", "HIGH",
+    # One that is shown no more is told of no more.
+    "last(certificate.days)<{$CERTIFICATE.DAYS} and last(certificate.certificates)>0",
     told="in {ITEM.LASTVALUE1}",
 )  # fmt: skip
 T.unmeasured("certificate.certificates")

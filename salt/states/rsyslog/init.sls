@@ -76,6 +76,15 @@ rsyslog:
     - tmp_ext: .service
     - check_cmd: systemd-analyze verify --man=no
 
+# By this journald would hand lines over. What it did before it was told not to waits in there, and would start rsyslogd
+# whenever it is stopped.
+syslog.socket:
+  service.dead: []
+
+syslog.socket is masked:
+  service.masked:
+    - name: syslog.socket
+
 /usr/local/lib/turnkey/measure-rsyslog:
   file.managed:
     - source: salt://rsyslog/files/measure-rsyslog.jinja
