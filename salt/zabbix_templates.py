@@ -494,7 +494,8 @@ T.formula(
 )
 T.trigger("nginx-down", "nginx does not run", "HIGH", "min(units.nginx.missing,#2)>0")
 T.trigger(
-    "nginx-errors", "nginx answers with errors", "AVERAGE", "min(nginx.answers_5xx,#4)>{$NGINX.ERRORS}",
+    # Each look tells of a minute: what was mended within another is not told afterwards.
+    "nginx-errors", "nginx answers with errors", "AVERAGE", "min(nginx.answers_5xx,#8)>{$NGINX.ERRORS}",
     "nginx/nginx-down", "gunicorn/gunicorn-down", "gunicorn/gunicorn-stuck",
 )  # fmt: skip
 T.unmeasured("nginx.requests", "nginx/nginx-down")
@@ -636,7 +637,8 @@ T.trigger(
     "min(stack.errors,#4)>{$ERRORS.LIMIT} and last(stack.web.well)=last(stack.web.hosts)", "stack/web-host-out",
 )  # fmt: skip
 T.trigger(
-    "no-primary", "Redis has no primary", "DISASTER", "max(stack.redis.primaries,#2)=0 and min(stack.redis.well,#2)>0"
+    # Not while a new one is being voted for.
+    "no-primary", "Redis has no primary", "DISASTER", "max(stack.redis.primaries,#4)=0 and min(stack.redis.well,#4)>0"
 )
 T.trigger("two-primaries", "Redis has two primaries", "HIGH", "min(stack.redis.primaries,#3)>1")
 T.trigger(
