@@ -638,7 +638,10 @@ T.trigger(
 )  # fmt: skip
 T.trigger(
     # Not while a new one is being voted for.
-    "no-primary", "Redis has no primary", "DISASTER", "max(stack.redis.primaries,#4)=0 and min(stack.redis.well,#4)>0"
+    "no-primary",
+    "Redis has no primary",
+    "DISASTER",
+    "max(stack.redis.primaries,#4)=0 and min(stack.redis.well,#4)>0",
 )
 T.trigger("two-primaries", "Redis has two primaries", "HIGH", "min(stack.redis.primaries,#3)>1")
 T.trigger(

@@ -196,7 +196,7 @@ def stuck_worker(machine: Machine) -> Iterator[None]:
 @contextmanager
 def refusing(machine: Machine, chain: str, rule: str) -> Iterator[None]:
     """Refuse some packets of *machine*, at once."""
-    table = "table inet fault { chain one { type filter hook %s priority -300; %s reject with tcp reset; } }"
+    table = "table inet fault { chain one { type filter hook %s priority 0; %s reject with tcp reset; }; }"
     machine.write("/run/fault.nft", table % (chain, rule) + "\n")
     machine.check("nft --file /run/fault.nft")
     try:
