@@ -32,10 +32,11 @@ RECEIVE_BYTES = 4_096
 # buffers of every proxy on the way.
 UNANSWERED_PINGS = 5
 
-# How long the client's side of the closing handshake is waited for, and how long a frame under way may take once the
-# server stops, in seconds; together less than gunicorn's graceful_timeout.
+# How long the client's side of the closing handshake is waited for, and how long all that is left may take once the
+# server stops, in seconds. The latter is less than gunicorn's graceful_timeout, and longer: the goodbye comes behind
+# what lies in the proxies' buffers, and who has not taken it by then loses that too.
 CLOSING_SECONDS = 5.0
-STOPPING_SECONDS = 10.0
+STOPPING_SECONDS = 15.0
 
 FIN_TEXT = 0x81
 
@@ -108,7 +109,7 @@ class Websocket:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def _close(self, code: int, reason: str) -> None:
-        self._latest = min(self._latest, time.monotonic() + CLOSING_SECONDS)
+        self._end_within(STOPPING_SECONDS if self._stop.is_set() else CLOSING_SECONDS)
         self._write(self._protocol.send(CloseConnection(code, reason)))
         while self._protocol.state is not ConnectionState.CLOSED:
             self._wait(select.POLLIN, math.inf)
@@ -161,9 +162,12 @@ class Websocket:
         ready = dict(self._poll.poll(None if left == math.inf else math.ceil(left * 1_000)))
         if ready.get(self._stop.fileno()):
             self._poll.unregister(self._stop.fileno())
-            self._latest = min(self._latest, time.monotonic() + STOPPING_SECONDS)
+            self._end_within(STOPPING_SECONDS)
         # An error or a hang-up is reported unasked: reading tells which, unless writing has to.
         return bool(ready.get(self._socket.fileno(), 0) & events & select.POLLIN)
+
+    def _end_within(self, seconds: float) -> None:
+        self._latest = min(self._latest, time.monotonic() + seconds)
 
     def _receive(self) -> None:
         """Take in what the client has sent, if anything."""

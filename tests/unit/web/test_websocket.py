@@ -127,7 +127,7 @@ def test_stop_does_not_wait_long_for_a_reader_that_has_stopped(
     with pytest.raises(Ended) as end:
         server.send(LARGE)
     assert (end.value.why, end.value.code) == ("server stops", None)
-    assert clock.now < 15
+    assert clock.now <= websocket.STOPPING_SECONDS + clock.step
     server.finish(None)
     assert pair[0].fileno() >= 0  # gunicorn closes it: a number must not be another's while a thread still has it
 
@@ -155,6 +155,17 @@ def test_lost_goodbye_is_not_waited_for_longer_than_a_little(
     assert clock.now <= websocket.CLOSING_SECONDS
     assert pair[1].recv(100) == b"\x88\x05\x03\xe8bye"
     assert pair[1].recv(100) == b""
+
+
+def test_goodbye_of_a_stop_is_waited_for_until_a_slow_reader_has_come_to_it(
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    stop = Stop()
+    stop.set()
+    clock = Clock(monkeypatch, 1.0, lambda: clock.now == 12.0 and pair[1].send(b"\x88\x82\0\0\0\0\x03\xf4"))
+    accepted(pair[0], stop).finish(1_012, "bye")
+    assert clock.now == 12.0
+    assert pair[1].recv(100) == b"\x88\x05\x03\xf4bye"
 
 
 @pytest.mark.parametrize(
