@@ -127,7 +127,7 @@ def test_stop_does_not_wait_long_for_a_reader_that_has_stopped(
     with pytest.raises(Ended) as end:
         server.send(LARGE)
     assert (end.value.why, end.value.code) == ("server stops", None)
-    assert clock.now <= websocket.STOPPING_SECONDS + clock.step
+    assert clock.now <= 16  # gunicorn would kill the worker after 20
     server.finish(None)
     assert pair[0].fileno() >= 0  # gunicorn closes it: a number must not be another's while a thread still has it
 
