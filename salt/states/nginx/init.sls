@@ -12,6 +12,32 @@ nginx:
     - mode: "0700"
     - makedirs: true
 
+/usr/local/lib/turnkey/tell-errors:
+  file.managed:
+    - source: salt://nginx/files/tell-errors
+    - mode: "0755"
+    - makedirs: true
+
+{% for kind in ['service', 'socket'] %}
+/etc/systemd/system/nginx-error.{{ kind }}:
+  file.managed:
+    - source: salt://nginx/files/nginx-error.{{ kind }}
+    - mode: "0644"
+    - tmp_ext: .{{ kind }}
+    - check_cmd: systemd-analyze verify --man=no
+{% endfor %}
+
+nginx-error.socket:
+  daemon.running:
+    - restart:
+        - /etc/systemd/system/nginx-error.socket
+
+nginx-error.service:
+  daemon.running:
+    - restart:
+        - /etc/systemd/system/nginx-error.service
+        - /usr/local/lib/turnkey/tell-errors
+
 /etc/nginx/nginx.conf:
   file.managed:
     - source: salt://nginx/files/nginx.conf.jinja
