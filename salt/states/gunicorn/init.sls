@@ -1,6 +1,6 @@
 # What runs the app: systemd holds the sockets, so that no request is lost while gunicorn comes and goes. One instance
 # serves requests; a second one the app's websockets, which hold a thread each, where the app has a callable for them.
-{% from 'gunicorn/map.jinja' import instances with context %}
+{% from 'gunicorn/map.jinja' import instances, scoreboard with context %}
 {% from 'app/map.jinja' import app with context %}
 
 /usr/local/sbin/check-gunicorn-config:
@@ -8,6 +8,19 @@
     - source: salt://gunicorn/files/check-gunicorn-config.jinja
     - template: jinja
     - mode: "0755"
+
+# Whoever is of this group may see who does what, by the scoreboard or by what reads it (formula gunicorn_status).
+{{ scoreboard.group }}:
+  group.present:
+    - system: true
+    # nginx passes on what is asked of it.
+    - addusers: [www-data]
+
+{{ scoreboard.library }}/gunicorn_scoreboard.py:
+  file.managed:
+    - source: salt://gunicorn/files/gunicorn_scoreboard.py
+    - mode: "0644"
+    - makedirs: true
 
 {% for instance, it in instances.items() %}
 /etc/gunicorn/{{ instance }}.conf.py:
@@ -41,6 +54,7 @@
   daemon.running:
     - restart:
         - /etc/systemd/system/{{ instance }}.service
+        - {{ scoreboard.library }}/gunicorn_scoreboard.py
     - reload:
         - /etc/gunicorn/{{ instance }}.conf.py
         - {{ app.root }}/current
