@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from cable import Cable, free_port, listening
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from visit import Visit
+from playwright.sync_api import Browser, Page, expect
+from tests.chromium import PATIENCE, SIZE, Visit, launched
 
 from service import APP, RedisServer, Worker
 
@@ -24,20 +24,6 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 
 # In seconds; what is enough for Redis on a machine of its own is not on one that is full of browsers.
 REDIS_TIMEOUT = 5.0
-
-# Of a machine with others on it, rather than of the page.
-PATIENCE = 30_000
-
-# What Chromium would do besides showing the page; it must talk to nobody else.
-ARGUMENTS = [
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-sync",
-    "--no-first-run",
-    "--no-sandbox",
-]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -112,16 +98,10 @@ def cable(base_url: str) -> Iterator[Cable]:
 @pytest.fixture(scope="session")
 def browser(base_url: str) -> Iterator[Browser]:
     """Give the browser that the tests share."""
-    binary = shutil.which("chromium")
-    if binary is None:
-        pytest.fail("chromium is missing: install the package chromium")
     expect.set_options(timeout=PATIENCE)
-    with sync_playwright() as playwright:
-        # As if every installation had TLS: over plain HTTP there is no clipboard API, which one test does without.
-        secure = f"--unsafely-treat-insecure-origin-as-secure={base_url}"
-        browser = playwright.chromium.launch(executable_path=binary, headless=True, args=[*ARGUMENTS, secure])
+    # As if every installation had TLS: over plain HTTP there is no clipboard API, which one test does without.
+    with launched(f"--unsafely-treat-insecure-origin-as-secure={base_url}") as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -140,7 +120,7 @@ def open_page(browser: Browser, base_url: str, visit: Visit) -> Iterator[Callabl
         path: str = "/", origin: str = base_url, before: Callable[[Page], None] | None = None, **kind: Any
     ) -> Page:
         origins.add(origin)
-        kind = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "no-preference"} | kind
+        kind = {"viewport": SIZE, "reduced_motion": "no-preference"} | kind
         context = browser.new_context(**kind)
         contexts.append(context)
         context.set_default_timeout(PATIENCE)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from playwright.sync_api import Page, Route, expect
-from visit import Visit
+from tests.chromium import Visit
 
 DOCUMENT: dict[str, Any] = {
     "id": "20000000-1",

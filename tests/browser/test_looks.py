@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cable import Cable
 from playwright.sync_api import Page, Request, expect
-from visit import Visit
+from tests.chromium import Visit
 
 JOB = {
     "id": "150000000-1",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, Route, expect
-from visit import Visit
+from tests.chromium import Visit
 
 API = "**/api/v1/fibonacci?*"
 

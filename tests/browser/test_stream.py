@@ -6,7 +6,7 @@ from contextlib import closing
 
 from cable import Cable
 from playwright.sync_api import Locator, Page, WebSocket, WebSocketRoute, expect
-from visit import Visit
+from tests.chromium import Visit
 from websocket import create_connection
 
 DONE = "Complete"
