@@ -112,6 +112,8 @@ link_commands() {
 configure() {
     "$VENV/bin/python" - "$repository" "$CONFIG" "$topology" "$id" "${extra_pillar[@]}" <<'EOF'
 """Write the minion's configuration and the site's secrets; keep what an earlier run decided."""
+import base64
+import datetime
 import os
 import pathlib
 import secrets
@@ -119,6 +121,10 @@ import socket
 import sys
 
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 repository, config_file, topology, host, *extra_pillar = sys.argv[1:]
 repository, config_file = pathlib.Path(repository), pathlib.Path(config_file)
@@ -142,6 +148,44 @@ def write(path, comment, data, mode):
     print(f"bootstrap: wrote {path}")
 
 
+def identities(formula):
+    """Return the identities of both ends of *formula*'s connections, each in one line of base64: its key, its
+    certificate, and that of the authority that signed both, whose own key nobody keeps."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+
+    def pem(key):
+        form = serialization.PrivateFormat.PKCS8
+        return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
+
+    def certificate(name, key, issuer, signer, purposes):
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=3650))
+            .add_extension(x509.BasicConstraints(ca=not purposes, path_length=None if purposes else 0), critical=True)
+        )
+        if purposes:
+            builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+            builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+    authority, made = ec.generate_private_key(ec.SECP256R1()), {}
+    its_own = certificate(f"{formula}-authority", authority, f"{formula}-authority", authority, [])
+    for leaf, name, purpose in (
+        ("identity", f"{formula}-sender", ExtendedKeyUsageOID.CLIENT_AUTH),
+        ("server_identity", f"{formula}-receiver", ExtendedKeyUsageOID.SERVER_AUTH),
+    ):
+        key = ec.generate_private_key(ec.SECP256R1())
+        text = pem(key) + certificate(name, key, f"{formula}-authority", authority, [purpose]) + its_own
+        made[leaf] = base64.b64encode(text.strip().encode()).decode()
+    return made
+
+
 before = read(config_file)
 site = before.get("turnkey", {})
 topology = topology or site.get("topology", "single")
@@ -160,7 +204,7 @@ if host not in hosts:
 # Without a master this host's modules are used from where they lie: to copy them first takes a second of each apply.
 own_modules = (
     {}
-    if any("monitor" in entry["roles"] for entry in hosts.values())
+    if len(hosts) > 1 and any("monitor" in entry["roles"] for entry in hosts.values())
     else {"module_dirs": [str(repository / "salt" / "states")], "autoload_dynamic_modules": False}
 )
 write(
@@ -178,6 +222,8 @@ write(
         # States run from top to bottom, and what follows a failure would only fail in its wake.
         "failhard": True,
         "state_output": "changes",
+        # How each apply ended is noted (salt/states/_returners/applied.py): Zabbix tells when one fails, or none comes.
+        "return": "applied",
         **own_modules,
         "turnkey": {"topology": topology, "pillar": extra_pillar, "repository": str(repository)},
     },
@@ -188,12 +234,20 @@ write(
 secret_file = pillar / "secrets.sls"
 kept = read(secret_file)
 if len(hosts) == 1 or "monitor" in hosts[host]["roles"]:
-    for path in read(pillar / "secrets_of_roles.yaml"):
-        *parents, leaf = path.split(":")
-        room = kept
-        for parent in parents:
-            room = room.setdefault(parent, {})
-        room.setdefault(leaf, secrets.token_urlsafe(32))
+    missing = []
+    for path, roles in read(pillar / "secrets_of_roles.yaml").items():
+        formula, key = path.split(":")
+        room = kept.setdefault(formula, {})
+        if isinstance(roles, dict):
+            # Each host has its own; that of a host which left goes.
+            known = room.get(key, {})
+            room[key] = {name: known.get(name) or secrets.token_hex(32) for name in hosts}
+        elif not key.endswith("identity"):
+            room.setdefault(key, secrets.token_urlsafe(32))
+        elif key not in room:
+            missing.append(formula)
+    for formula in set(missing):
+        kept[formula].update(identities(formula))
     write(secret_file, "The secrets of this site, generated by salt/bootstrap.sh. Keep them out of git.", kept, 0o600)
 elif not secret_file.exists():
     write(secret_file, "This host has been told no secret yet: salt/keyring.py secrets, on the master, tells them.", {}, 0o600)

@@ -138,13 +138,18 @@ def secrets_of(name: str, topology: str) -> str:
     if name not in hosts:
         raise RefusedError(f"topology {topology} has no host {name}; it has: {', '.join(hosts)}")
     site = read("secrets.sls")
-    told: dict[str, dict[str, str]] = {}
+    told: dict[str, dict[str, Any]] = {}
     for path, roles in read("secrets_of_roles.yaml").items():
         formula, key = path.split(":")
-        if set(roles) & set(hosts[name]["roles"]):
-            if key not in site.get(formula, {}):
+        own = isinstance(roles, dict)
+        if own or set(roles) & set(hosts[name]["roles"]):
+            secret = site.get(formula, {}).get(key)
+            # Of one that each host has its own of it is given no other's: it is not the master.
+            missing = name not in (secret or {}) if own else secret is None
+            if missing:
+                path = f"{path}:{name}" if own else path
                 raise RefusedError(f"{path}: salt/pillar/secrets.sls lacks this secret; salt/bootstrap.sh generates it")
-            told.setdefault(formula, {})[key] = site[formula][key]
+            told.setdefault(formula, {})[key] = {name: secret[name]} if own else secret
     return f"# The secrets of {name}, from the master. Keep them out of git.\n" + str(yaml.safe_dump(told))
 
 

@@ -115,6 +115,8 @@ class Jobs:
         job = self.get(id)
         if job is None:
             raise UnavailableError("the job was removed at once")
+        # What ties the request to what its worker says.
+        logger.info("job asked for", extra={"job": id})
         return job
 
     def get(self, id: str) -> Job | None:

@@ -25,6 +25,11 @@ logger = logging.getLogger("web.requests")
 # What a proxy may hand over; anything else could forge or flood the log.
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+# What a query may be logged of: one with anything else could hold a secret, and is hidden whole.
+HARMLESS_QUERY = re.compile(
+    "(?:{0})=[A-Za-z0-9._-]{{0,64}}(?:&(?:{0})=[A-Za-z0-9._-]{{0,64}})*".format("page|per_page|start|count|state")
+)
+
 # Asked every few seconds by the load balancer: of interest only while debugging.
 ROUTINE_PATHS = {LIVENESS, READINESS}
 
@@ -107,7 +112,8 @@ class _Request:
         self._bytes = 0
         self._method = environ["REQUEST_METHOD"]
         self._path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
-        self._query = environ.get("QUERY_STRING", "")
+        query = environ.get("QUERY_STRING", "")
+        self._query = query if not query or HARMLESS_QUERY.fullmatch(query) else "(hidden)"
 
     def counted(self, body: Iterable[bytes]) -> Iterator[bytes]:
         try:

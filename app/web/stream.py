@@ -31,6 +31,9 @@ PATH = "/api/v1/stream"
 # What simple_websocket is made with, by way of flask-sock: no thread of its own (see web.websocket).
 SERVER_OPTIONS = {"thread_class": NoThread}
 
+# Said of a request in its WSGI environment, for whoever counts them where this runs (formula gunicorn does).
+DROPPED = "gunicorn_scoreboard.dropped"
+
 # When to come again: to a full server (streams end at any time), and to one that stops (another takes over at once).
 RETRY_FULL, RETRY_STOPPING = 5, 1
 
@@ -96,7 +99,8 @@ def resource(settings: Settings) -> Blueprint:
     def stream(server: Server) -> None:
         websocket = Websocket(server, settings.stream_deadline, settings.stream_ping, stop)
         messages = batches(g.start, terms_text(g.start, g.count), settings.stream_batch_bytes)
-        serve(websocket, g.start, g.count, in_turn(messages, turn, stop))
+        end = serve(websocket, g.start, g.count, in_turn(messages, turn, stop))
+        request.environ[DROPPED] = end.is_drop
 
     @blueprint.get(PATH)
     def no_websocket() -> Response:
@@ -138,8 +142,8 @@ def resource(settings: Settings) -> Blueprint:
     return blueprint
 
 
-def serve(websocket: Websocket, start: int, count: int, messages: Iterator[tuple[int, bytes]]) -> None:
-    """Send *messages*, which are F(start) … F(start + count - 1), close, and write down how it went."""
+def serve(websocket: Websocket, start: int, count: int, messages: Iterator[tuple[int, bytes]]) -> Ended:
+    """Send *messages*, which are F(start) … F(start + count - 1), and close; write down how it went, and return it."""
     began = time.perf_counter()
     following = start
     end = Ended("done", DONE)
@@ -168,6 +172,7 @@ def serve(websocket: Websocket, start: int, count: int, messages: Iterator[tuple
             "end": end.why,
         },
     )
+    return end
 
 
 def in_turn(

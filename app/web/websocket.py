@@ -40,6 +40,9 @@ STOPPING_SECONDS = 15.0
 
 FIN_TEXT = 0x81
 
+# Why the server may have let go of a reader that it would have served on.
+TOO_SLOW, NO_ANSWER = "too slow", "no answer to pings"
+
 
 class Ended(Exception):  # noqa: N818 - an end need not be an error
     """The end of a websocket: why, in words for the log, and its close code (None: nothing more can be sent)."""
@@ -48,6 +51,11 @@ class Ended(Exception):  # noqa: N818 - an end need not be an error
         super().__init__(why)
         self.why = why
         self.code = code
+
+    @property
+    def is_drop(self) -> bool:
+        """Whether the server let go of a reader that did not keep up."""
+        return self.why in (TOO_SLOW, NO_ANSWER)
 
 
 class NoThread:
@@ -127,7 +135,7 @@ class Websocket:
         now = time.monotonic()
         if now - self._pinged >= self._ping_interval:
             if self._unanswered == UNANSWERED_PINGS:
-                raise Ended("no answer to pings", POLICY_VIOLATION)
+                raise Ended(NO_ANSWER, POLICY_VIOLATION)
             self._pinged = now
             self._unanswered += 1
             self._write(self._protocol.send(Ping()))
@@ -157,7 +165,7 @@ class Websocket:
         expires = min(expires, self._latest)
         left = expires - time.monotonic()
         if left <= 0:
-            raise Ended("server stops" if self._stop.is_set() else "too slow")
+            raise Ended("server stops" if self._stop.is_set() else TOO_SLOW)
         self._poll.modify(self._socket, events)
         ready = dict(self._poll.poll(None if left == math.inf else math.ceil(left * 1_000)))
         if ready.get(self._stop.fileno()):

@@ -12,3 +12,22 @@ app:
   internal: [/healthz, /readyz]
   websockets: [/api/v1/stream]
   arguments: [page, per_page]
+  logged: [page, per_page, start, count, state]
+# What the monitoring asks of this app.
+zabbix_agent:
+  jobs: fibonacci:jobs:1
+  service:
+    page: /api/v1/fibonacci?page=1&per_page=10
+    websocket: /api/v1/stream?start=0&count=10
+    jobs: /api/v1/jobs
+    job: '{"start": 4MINUTE, "count": 2}'
+# And what its visitors know of it.
+status_page:
+  name: Fibonacci
+  components:
+    page:
+      title: Pages of the sequence
+    websocket:
+      title: Live stream of terms
+    job:
+      title: Long calculations

@@ -6,7 +6,15 @@
 {% set told, withheld = {}, [] %}
 {% for path, roles in roles_of.items() %}
   {% set formula, key = path.split(':') %}
-  {% if not roles | intersect(site.topology.hosts[grains.id].roles) %}
+  {% if roles is mapping %}
+    {% set of_all = (secrets or {}).get(formula, {}).get(key, {}) %}
+    {% if grains.id in of_all %}
+      {% do told.setdefault(formula, {}).update({key: of_all[grains.id]}) %}
+    {% endif %}
+    {% if roles.by | intersect(site.topology.hosts[grains.id].roles) %}
+      {% do told.setdefault(formula, {}).update({key ~ 's': of_all}) %}
+    {% endif %}
+  {% elif not roles | intersect(site.topology.hosts[grains.id].roles) %}
     {% do withheld.append(path) %}
   {# One that is missing is named by the check of the settings, which a minion shows as it is. #}
   {% elif key in (secrets or {}).get(formula, {}) %}

@@ -15,6 +15,7 @@ base:
     - match: pillar
     - app
     - gunicorn
+    - gunicorn_status
     - nginx
   # A host of both roles gets the app once.
   'roles:worker':
@@ -28,13 +29,30 @@ base:
   'I@roles:lb and I@topology:virtual_address:*':
     - match: compound
     - keepalived
-  'roles:monitor':
-    - match: pillar
+  # A host alone needs no master. Of several, the one that watches leads, and all are minions.
+  'I@roles:monitor and I@led_by:*':
+    - match: compound
     - salt_master
-  # Where some host is the master, all hosts are minions.
-  'topology:hosts:*:roles:monitor':
+  'led_by:*':
     - match: pillar
     - salt_minion
+  'roles:monitor':
+    - match: pillar
+    - postgresql
+    - zabbix_server
+    - zabbix_frontend
+    - status_page
+  # Where some host keeps the logs, all hosts send theirs.
+  'topology:hosts:*:roles:logs':
+    - match: pillar
+    - rsyslog
+  'roles:logs':
+    - match: pillar
+    - logstash
+  # Where some host watches, each is measured: what, the formulas above decide.
+  'topology:hosts:*:roles:monitor':
+    - match: pillar
+    - zabbix_agent
   # Last, as log files belong to users that the formulas above bring.
   '.*':
     - match: pcre

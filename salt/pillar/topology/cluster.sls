@@ -27,4 +27,4 @@ topology:
       roles: [data]
     monitor:
       address: 10.77.2.40
-      roles: [monitor]
+      roles: [monitor, logs]

@@ -5,4 +5,4 @@ topology:
   hosts:
     single:
       address: 10.77.1.10
-      roles: [lb, web, worker, data]
+      roles: [lb, web, worker, data, monitor, logs]

@@ -19,6 +19,7 @@ import re
 
 import jsonschema
 import yaml
+from cryptography import x509
 from salt.exceptions import CommandExecutionError
 
 LOOPBACK = "127.0.0.1"
@@ -77,7 +78,7 @@ def check():
         salt-call turnkey.check
     """
     formulas = _formulas()
-    known = {*formulas, "roles", "topology", "withheld"}
+    known = {*formulas, "led_by", "roles", "topology", "withheld", "zabbix"}
     faults = [
         f"{key}: unknown key (known here: {', '.join(sorted(known))})"
         for key in sorted(map(str, __pillar__.keys()))
@@ -240,11 +241,12 @@ def _topology_faults(topology):
             f"topology:hosts: {len(holders['data'])} hosts have the role data ({', '.join(holders['data'])});"
             " a majority needs an odd number: one, or three and more"
         )
-    if len(holders["monitor"]) > 1:
-        faults.append(
-            f"topology:hosts: {len(holders['monitor'])} hosts have the role monitor"
-            f" ({', '.join(holders['monitor'])}); at most one may"
-        )
+    for role in ("monitor", "logs"):
+        if len(holders[role]) > 1:
+            faults.append(
+                f"topology:hosts: {len(holders[role])} hosts have the role {role}"
+                f" ({', '.join(holders[role])}); at most one may"
+            )
     return faults
 
 
@@ -320,12 +322,14 @@ def _pattern(validator, pattern, instance, schema):
 
 
 def _format(validator, format, instance, schema):
-    # Python's own parser says best what is wrong with an address.
+    # Whoever reads it later says best what is wrong with it.
     try:
         if format == "network" and validator.is_type(instance, "string"):
             ipaddress.ip_network(instance)
         if format == "address" and validator.is_type(instance, "string"):
             ipaddress.ip_address(instance)
+        if format == "certificate" and validator.is_type(instance, "string"):
+            x509.load_pem_x509_certificate(instance.encode())
     except ValueError as error:
         yield jsonschema.ValidationError(str(error))
 

@@ -22,7 +22,7 @@ NEVER = 0.0
 UNITS = "/etc/systemd/system/"
 
 
-def running(name, restart=(), reload=(), check=None, deadline=60, runs_us=False):
+def running(name, restart=(), reload=(), check=None, deadline=60, runs_us=False, speaks=None):
     """Keep the unit *name* enabled, running, and up to date with its files.
 
     restart
@@ -34,6 +34,8 @@ def running(name, restart=(), reload=(), check=None, deadline=60, runs_us=False)
         is asked in any case; where it fails the daemon is told once more, and asked until *deadline* seconds are over.
     runs_us
         Whether this may be the very daemon that runs the states: then it is not restarted in the midst of them.
+    speaks
+        The unit whose journal says why the check fails, where it is another one: of a timer that which it starts.
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "runs, up to date"}
     try:
@@ -53,7 +55,7 @@ def running(name, restart=(), reload=(), check=None, deadline=60, runs_us=False)
         if check:
             _wait_for(check, deadline)
     except RuntimeError as error:
-        return ret | {"result": False, "comment": f"{error}\n{_journal(name)}".strip()}
+        return ret | {"result": False, "comment": f"{error}\n{_journal(speaks or name)}".strip()}
     return ret | {"changes": {name: ", ".join(actions)}, "comment": "now runs what the disk says"}
 
 
