@@ -25,24 +25,34 @@ from xml.etree import ElementTree
 ROOT = pathlib.Path(__file__).resolve().parent
 CACHE = ROOT / ".cache"
 VENV = CACHE / "venv"
+SCREENSHOTS = CACHE / "screenshots"
 LOCK = ROOT / "requirements" / "dev.txt"
 BUILD_LOCK = ROOT / "requirements" / "build.txt"
 PYTHON = str(VENV / "bin" / "python")
 
-# The Debian package of each command that a suite may need.
+# The Debian packages of each command that a suite may need.
 PACKAGES = {
+    "apt-ftparchive": "apt-utils",
     "chromium": "chromium",
     "chronyd": "chrony",
     "git": "git",
+    # It makes keys.
+    "gpg": "gpg gpg-agent",
     "haproxy": "haproxy",
     "ip": "iproute2",
     "keepalived": "keepalived",
     "nft": "nftables",
+    "nginx": "nginx-light",
+    "openssl": "openssl",
+    "promtool": "prometheus",
     "redis-server": "redis-server",
+    "rsyslogd": "rsyslog rsyslog-relp",
     "ruby": "ruby",
     "shellcheck": "shellcheck",
     "socat": "socat",
+    "ss": "iproute2",
     "ssh": "openssh-client",
+    "systemd-analyze": "systemd",
 }
 
 # Where commands are looked for: an administrator's too, which are not on everybody's PATH.
@@ -59,6 +69,8 @@ class Suite:
     proves: str
     needs: tuple[str, ...]
     run: Callable[["Report", argparse.Namespace], None]
+    # Whether states may be applied meanwhile: it leaves the cores idle, and whatever it waits for may take long.
+    is_idle: bool = False
 
 
 class CannotRunError(Exception):
@@ -81,7 +93,9 @@ def lint(report: "Report", options: argparse.Namespace) -> None:
         "app",
         "run_tests.py",
         "salt/keyring.py",
+        "salt/zabbix_templates.py",
         "salt/states/_modules",
+        "salt/states/_returners",
         "salt/states/_runners",
         "salt/states/_states",
     ):
@@ -103,12 +117,11 @@ def states(report: "Report", options: argparse.Namespace) -> None:
 
 def browser(report: "Report", options: argparse.Namespace) -> None:
     # Made here, for the tree's owner: the tests have no privileges.
-    screenshots = CACHE / "screenshots"
-    screenshots.mkdir(parents=True, exist_ok=True)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
         owner = ROOT.stat()
-        os.chown(screenshots, owner.st_uid, owner.st_gid)
-    where = [f"--screenshots={screenshots}"]
+        os.chown(SCREENSHOTS, owner.st_uid, owner.st_gid)
+    where = [f"--screenshots={SCREENSHOTS}"]
     report.pytest("the explorer", ["tests/browser", *where], options, unprivileged(), limit=10 * 60)
 
 
@@ -118,7 +131,8 @@ def infra(report: "Report", options: argparse.Namespace) -> None:
 
 def cluster(report: "Report", options: argparse.Namespace) -> None:
     # What each host of a cluster must show besides; what takes a host apart is proved on one host alone.
-    each = [f"tests/infra/test_{name}.py" for name in ("clock", "firewall", "security")]
+    names = ("clock", "firewall", "frontend_door", "monitoring", "security", "status", "status_page")
+    each = [f"tests/infra/test_{name}.py" for name in names]
     chosen = ["tests/infra/cluster", *each, "-m", "cluster or not disruptive"]
     running_hosts(report, options, TOPOLOGIES["cluster"], chosen)
 
@@ -140,6 +154,7 @@ def running_hosts(report: "Report", options: argparse.Namespace, topology: str, 
                 raise CannotRunError("vagrant ssh-config failed")
             config.write_text(told.stdout)
         where = [f"--hosts={options.hosts}", f"--ssh-config={config}", f"--topology={topology}"]
+        where.append(f"--screenshots={SCREENSHOTS}")
         report.pytest(
             "running hosts", [*tests, *where], options, environment=environment, test_limit=900, limit=60 * 60
         )
@@ -147,16 +162,25 @@ def running_hosts(report: "Report", options: argparse.Namespace, topology: str, 
 
 SUITES = {
     "lint": Suite("style, types, and the rules of this house", ("git", "ruby", "shellcheck"), lint),
-    "unit": Suite("the app, and the lab's scripts: no root, no hosts", ("redis-server", "ruby"), unit),
+    "unit": Suite(
+        "the app, and the lab's scripts: no root, no hosts", ("promtool", "redis-server", "ruby", "ss"), unit
+    ),
     "states": Suite(
         "the states, rendered by the real Salt: no root, no hosts",
-        ("chronyd", "haproxy", "ip", "keepalived", "nft", "shellcheck", "socat"),
+        (
+            *("apt-ftparchive", "chronyd", "gpg", "haproxy", "ip", "keepalived", "nft", "nginx", "openssl", "rsyslogd"),
+            *("ruby", "shellcheck", "socat", "systemd-analyze"),
+        ),
         states,
     ),
-    "browser": Suite("the explorer in a real browser: no root, no hosts", ("chromium", "redis-server"), browser),
-    # First, as more of it is brought up ahead.
     "cluster": Suite("the stack on several hosts, any of which is lost meanwhile", ("ssh",), cluster),
-    "infra": Suite("the whole stack on one host (of a lab, unless --ssh-config names another)", ("ssh",), infra),
+    # Between the two of hosts: meanwhile the host of the next comes up.
+    "browser": Suite("the explorer in a real browser: no root, no hosts", ("chromium", "redis-server"), browser, True),
+    "infra": Suite(
+        "the whole stack on one host (of a lab, unless --ssh-config names another)",
+        ("apt-ftparchive", "chromium", "gpg", "ruby", "ssh"),
+        infra,
+    ),
 }
 # What the suites of running hosts run on, unless --topology says otherwise.
 TOPOLOGIES = {"cluster": "cluster", "infra": "single"}
@@ -167,9 +191,7 @@ TOPOLOGIES = {"cluster": "cluster", "infra": "single"}
 @contextlib.contextmanager
 def lab(report: "Report", options: argparse.Namespace, topology: str) -> Iterator[None]:
     """Hosts that run the stack. Those that were up before stay up; so do new ones with --keep."""
-    if ahead := LabAhead.started:
-        # Had it failed, the lab/up below tells why.
-        report.tool("lab/up --no-apply, begun with the first suite", ["cat", ahead.end()])
+    ahead = LabAhead.started
     found = None if ahead else lab_that_is_up()
     wanted = {"topology": topology, "os": options.os, "repository": str(ROOT)}
     if found and found != wanted:
@@ -180,7 +202,11 @@ def lab(report: "Report", options: argparse.Namespace, topology: str) -> Iterato
         print(f"Taking down the lab that is up: {told}", flush=True)
         report.tool("lab/down", ["lab/down"], limit=300)
     try:
-        if not report.tool("lab/up", ["lab/up", topology, "--os", options.os], limit=45 * 60):
+        is_up = not ahead or ahead.told(report)
+        # Never once more, where one has failed to apply the states: that would be forgiven.
+        if is_up and not (ahead and ahead.applies):
+            is_up = report.tool("lab/up", ["lab/up", topology, "--os", options.os], limit=45 * 60)
+        if not is_up:
             raise CannotRunError("without a lab there is nothing to test; the log of lab/up is above")
         yield
     finally:
@@ -189,16 +215,21 @@ def lab(report: "Report", options: argparse.Namespace, topology: str) -> Iterato
 
 
 class LabAhead:
-    """Hosts without the stack, brought up while other suites run: on a bare machine that takes minutes."""
+    """Hosts that are brought up while other suites run: on a bare machine that takes minutes.
+
+    During a suite that leaves the cores idle the states are applied on them too, and no other lab/up is needed.
+    """
 
     started: "LabAhead | None" = None
 
-    def __init__(self, topology: str, options: argparse.Namespace) -> None:
+    def __init__(self, topology: str, options: argparse.Namespace, apply: bool) -> None:
+        self.applies = apply
+        self._command = ["lab/up", topology, "--os", options.os, *([] if apply else ["--no-apply"])]
         self._log = CACHE / "lab-ahead.log"
         CACHE.mkdir(exist_ok=True)
         with self._log.open("w") as log:
             self._child = subprocess.Popen(
-                ["lab/up", topology, "--os", options.os, "--no-apply"],
+                self._command,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -207,26 +238,36 @@ class LabAhead:
             )
 
     @classmethod
-    @contextlib.contextmanager
-    def begun(cls, options: argparse.Namespace) -> Iterator[None]:
-        """Begin, where there is something to gain; what no suite has asked for at the end is taken down."""
-        first, *later = (name for name in SUITES if name in options.suite)
+    def begin(cls, options: argparse.Namespace, suite: str, *later: str) -> None:
+        """Begin, where there is something to gain: *suite*, which is next, needs no hosts, and one of *later* does."""
         topology = next((TOPOLOGIES[name] for name in later if name in TOPOLOGIES), None)
-        if topology and not options.ssh_config and os.geteuid() == 0 and not lab_that_is_up():
-            # No two may install packages at once: all of them now. What cannot be had is told by the suite.
-            with contextlib.suppress(CannotRunError):
-                install_commands(need for name in (first, *later) for need in SUITES[name].needs)
-                install_venv_needs()
-                cls.started = cls(options.topology or topology, options)
-        try:
-            yield
-        finally:
-            if cls.started:
-                cls.started.end(limit=0)
-                run(["lab/down"], 300)
+        if cls.started or suite in TOPOLOGIES or not topology:
+            return
+        if options.ssh_config or os.geteuid() != 0 or lab_that_is_up():
+            return
+        # No two may install packages at once: all of them now. What cannot be had is told by the suite.
+        with contextlib.suppress(CannotRunError):
+            install_commands(need for name in (suite, *later) for need in SUITES[name].needs)
+            install_venv_needs()
+            cls.started = cls(options.topology or topology, options, apply=SUITES[suite].is_idle)
 
-    def end(self, limit: float = 45 * 60) -> str:
-        """Wait until it has ended, and end it after *limit* seconds; return the file of what it said."""
+    @classmethod
+    def clear_away(cls) -> None:
+        """Take down what no suite has asked for."""
+        if cls.started:
+            cls.started._end(limit=0)
+            run(["lab/down"], 300)
+
+    def told(self, report: "Report") -> bool:
+        """Wait until it has ended, and report what it said and, of one that was the only one, whether it failed."""
+        self._end(limit=45 * 60)
+        # Had one that applies nothing failed, the lab/up after it tells why.
+        failed = self.applies and self._child.returncode != 0
+        tell = ["sh", "-c", 'cat "$0"; exit "$1"', str(self._log), str(int(failed))]
+        return report.tool(f"{' '.join(self._command)}, begun with an earlier suite", tell)
+
+    def _end(self, limit: float) -> None:
+        """Wait until it has ended, and end it after *limit* seconds."""
         type(self).started = None
         try:
             self._child.wait(timeout=limit)
@@ -234,7 +275,6 @@ class LabAhead:
             end(self._child)
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
-        return str(self._log)
 
 
 def lab_that_is_up() -> dict[str, str] | None:
@@ -270,7 +310,7 @@ def install(packages: Iterable[str], reason: str) -> None:
 
 def install_commands(needs: Iterable[str]) -> None:
     missing = sorted({need for need in needs if not shutil.which(need, path=PATH)})
-    install((PACKAGES[need] for need in missing), f"{', '.join(missing)} not found")
+    install((package for need in missing for package in PACKAGES[need].split()), f"{', '.join(missing)} not found")
 
 
 def install_venv_needs() -> None:
@@ -497,6 +537,15 @@ class Report:
             ElementTree.ElementTree(self._cases).write(folder / f"{self.suite}-tools.xml", encoding="utf-8")
 
 
+def run_suites(reports: list[Report], options: argparse.Namespace) -> None:
+    try:
+        for number, report in enumerate(reports):
+            LabAhead.begin(options, *(each.suite for each in reports[number:]))
+            run_suite(report, options)
+    finally:
+        LabAhead.clear_away()
+
+
 def run_suite(report: Report, options: argparse.Namespace) -> None:
     suite = SUITES[report.suite]
     print(f"\n== {report.suite}: {suite.proves}", flush=True)
@@ -582,9 +631,7 @@ def main(arguments: list[str]) -> int:
             os.chown(work, owner.st_uid, owner.st_gid)
         reports = [Report(name, pathlib.Path(work)) for name in SUITES if name in options.suite]
         try:
-            with LabAhead.begun(options):
-                for report in reports:
-                    run_suite(report, options)
+            run_suites(reports, options)
             if not any(report.passed + report.skipped + len(report.failures) for report in reports):
                 reports[-1].fail(f"no test matches -k {options.k}")
         except KeyboardInterrupt:

@@ -19,10 +19,13 @@ import testinfra
 import yaml
 from client import Client
 from load import Load
-from machine import Machine, rehearsed
+from looking import Looking
+from machine import IN_LAB, Machine, at_once, rehearsed
+from playwright.sync_api import Browser, Page
+from tests.chromium import launched
+from zabbix import Zabbix
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-IN_LAB = os.environ.get("TURNKEY_LAB") == "1"
 
 # A test that hangs is stopped. No test's outcome depends on how long it takes.
 TIMEOUT = 600
@@ -30,6 +33,8 @@ TIMEOUT = 600
 MARKERS = (
     "roles(name, ...): the test's hosts are those with one of the roles; without: all",
     "cluster: about several hosts",
+    "alone: about a host that has its topology for itself; chosen there only",
+    "together: about hosts of one topology and each other; chosen where there are several",
     "disruptive: changes what a host runs, or kills it; runs on lab hosts only",
 )
 
@@ -37,6 +42,12 @@ MARKERS = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     # --hosts and --ssh-config are testinfra's own.
     parser.addoption("--topology", default="single", help="the topology that the hosts are of (default: %(default)s)")
+    parser.addoption(
+        "--screenshots",
+        type=Path,
+        default=os.environ.get("SCREENSHOTS", REPOSITORY / ".cache" / "screenshots"),
+        help="folder for screenshots (default: $SCREENSHOTS or .cache/screenshots)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,11 +59,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.pluginmanager.hasplugin("timeout"):
         for item in items:
             item.add_marker(pytest.mark.timeout(TIMEOUT))
+    # What is about another kind of topology proves nothing of this one, and is no test that was left out.
+    leave_out(config, items, "alone" if len(topology_of(config)["hosts"]) > 1 else "together")
     if not IN_LAB:
-        disruptive = [item for item in items if item.get_closest_marker("disruptive")]
-        items[:] = [item for item in items if item not in disruptive]
-        config.hook.pytest_deselected(items=disruptive)
-        config.stash[LEFT_OUT] = len(disruptive)
+        config.stash[LEFT_OUT] = leave_out(config, items, "disruptive")
+
+
+def leave_out(config: pytest.Config, items: list[pytest.Item], marker: str) -> int:
+    """Leave out the tests that have a marker; return how many these are."""
+    doomed = [item for item in items if item.get_closest_marker(marker)]
+    items[:] = [item for item in items if item not in doomed]
+    config.hook.pytest_deselected(items=doomed)
+    return len(doomed)
 
 
 LEFT_OUT = pytest.StashKey[int]()
@@ -147,6 +165,12 @@ def data(machines: dict[str, Machine]) -> Machine:
 
 
 @pytest.fixture(scope="session")
+def keeper(machines: dict[str, Machine]) -> Machine:
+    """The log host."""
+    return first_with("logs", machines)
+
+
+@pytest.fixture(scope="session")
 def client(lb: Machine, topology: dict[str, Any]) -> Client:
     """A client of the service, on this machine."""
     return Client(topology.get("virtual_address", lb.address), lb.settings("haproxy")["port"])
@@ -155,6 +179,19 @@ def client(lb: Machine, topology: dict[str, Any]) -> Client:
 @pytest.fixture(scope="session")
 def base_url(client: Client) -> str:
     return f"http://{client.address}:{client.port}"
+
+
+@pytest.fixture(scope="session")
+def frontend(machines: dict[str, Machine], client: Client) -> str:
+    """The URL of Zabbix's pages, at the address that clients come to."""
+    settings = first_with("monitor", machines).settings("zabbix_frontend")
+    return f"http://{client.address}:{client.port}{settings['path']}"
+
+
+@pytest.fixture(scope="session")
+def zabbix(machines: dict[str, Machine]) -> Zabbix:
+    """The API of Zabbix, on the host that watches."""
+    return Zabbix(first_with("monitor", machines))
 
 
 @pytest.fixture(scope="session")
@@ -171,6 +208,33 @@ def load(client: Client) -> Callable[..., Load]:
         return Load(client, **options)
 
     return load
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A browser on this machine; not kept any longer than its module's tests take, as it is large."""
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def looking(chromium: Browser) -> Iterator[Looking]:
+    """What opens pages in a real browser: ``looking.at(url)``; for messages: ``looking.said(page)``."""
+    looking = Looking(chromium)
+    yield looking
+    looking.close()
+
+
+@pytest.fixture
+def screenshot(pytestconfig: pytest.Config) -> Callable[[Page, str], None]:
+    """What saves a picture of a page as NAME.png in the folder of ``--screenshots``."""
+    folder = Path(pytestconfig.getoption("screenshots"))
+
+    def screenshot(page: Page, name: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=folder / f"{name}.png")
+
+    return screenshot
 
 
 @pytest.fixture(scope="session")
@@ -194,12 +258,13 @@ def container() -> Callable[[Machine], str]:
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_left_behind(machines: dict[str, Machine]) -> Iterator[None]:
     """After all tests the hosts are as before: the same configuration, and nothing that an apply would change."""
-    before = {name: machine.configuration() for name, machine in machines.items()}
+    before = at_once(machines.values(), Machine.configuration)
     yield
     if IN_LAB:
+        after = at_once(machines.values(), Machine.configuration)
         for name, machine in machines.items():
-            difference = set(machine.configuration()) ^ set(before[name])
-            assert not difference, f"{name} is not as it was: {sorted(difference)}"
+            difference = set(after[name]) ^ set(before[name])
+            assert machine.made_anew or not difference, f"{name} is not as it was: {sorted(difference)}"
         assert {
             name: applied.would_change for name, applied in rehearsed(machines).items() if applied.would_change
         } == {}

@@ -4,14 +4,19 @@ import base64
 import contextlib
 import csv
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
+
+T = TypeVar("T")
+
+IN_LAB = os.environ.get("TURNKEY_LAB") == "1"
 
 # Where the repository lies on a host, and the site's own pillar in it: git ignores the file, states load it last.
 REPOSITORY = "/srv/turnkey"
@@ -27,23 +32,41 @@ UNITS = {
         "gunicorn.service",
         "gunicorn-stream.socket",
         "gunicorn-stream.service",
+        "gunicorn-status.socket",
+        "gunicorn-status.service",
+        "nginx-error.socket",
+        "nginx-error.service",
         "nginx.service",
     ],
     "worker": ["celery@short.service", "celery@all.service"],
     "lb": ["haproxy.service"],
-    "monitor": ["salt-master.service"],
+    "monitor": [
+        "postgresql.service",
+        "zabbix-server.service",
+        "zabbix-php.service",
+        "zabbix-web.service",
+        "status-page.timer",
+    ],
 }
 # Those that a role brings only where there is more to do: several hosts with the role data, or an address that moves.
 UNITS_OF_REPLICATION = {"data": ["redis-sentinel.service"]}
 UNITS_OF_MOVING = {"lb": ["keepalived.service"]}
-UNITS_EVERYWHERE = ["chrony.service", "logrotate.timer", "systemd-journald.service"]
+UNITS_EVERYWHERE = [
+    "chrony.service",
+    "logrotate.timer",
+    "rsyslog.service",
+    "ship-logs.service",
+    "systemd-journald.service",
+    "zabbix-agent2.service",
+]
 
 # What can be compared before and after: what there is of configuration, with owner and mode, and the content of files.
-# Not what the minion notes of its next runs, nor the keys of masters and minions: those are given, not configured.
+# Not what the minion notes of its next runs, nor the keys of masters and minions: those are given, not configured. Nor
+# /etc/hosts, which an engine writes at each start: what of it is Salt's a rehearsal looks at.
 LIST_CONFIGURATION = r"""
 found() { find /etc /usr/local/sbin -xdev -not -path '/etc/salt/pki/*' "$@"; }
 found -printf '%p %M %u:%g %l\n' | sort
-found -type f -not -name _schedule.conf -print0 | sort -z | xargs --null sha256sum
+found -type f -not -name _schedule.conf -not -path /etc/hosts -print0 | sort -z | xargs --null sha256sum
 """
 
 
@@ -130,6 +153,8 @@ class Machine:
         self.roles: list[str] = topology["hosts"][name]["roles"]
         self._host = host
         self._settings: dict[str, dict[str, Any]] = {}
+        # By a test: then it need not be as it was before all tests, such as in its keys of ssh.
+        self.made_anew = False
 
     def __repr__(self) -> str:
         return self.name
@@ -169,12 +194,18 @@ class Machine:
             self._settings[formula] = self.call("turnkey.settings", formula)
         return self._settings[formula]
 
+    def offers(self, service: str) -> str:
+        """Return the address at which this host offers a service, such as ``redis:port``."""
+        if service not in self._settings:
+            self._settings[service] = self.call("turnkey.addresses", service)
+        return str(self._settings[service][self.name])
+
     # States
 
-    def apply(self, test: bool = False) -> Applied:
-        """Apply the states, as an operator does on one host; where there is a master, without it."""
-        command = "salt-call --local --retcode-passthrough --out=json --log-level=critical state.apply queue=10"
-        done = self.run(f"{command} test={test} 2>&1")
+    def apply(self, test: bool = False, only: str = "") -> Applied:
+        """Apply the states, or *only* those of one formula, as an operator does on one host; without a master."""
+        command = "salt-call --local --retcode-passthrough --out=json --log-level=critical state.apply"
+        done = self.run(f"{command} {only} queue=10 test={test} 2>&1")
         try:
             # After the warnings of Debian 12's Python, if there are any.
             returned = json.loads(done.stdout[done.stdout.index("{") :])["local"]
@@ -183,9 +214,9 @@ class Machine:
         states = returned if isinstance(returned, dict) else {}
         return Applied(done.rc, done.stdout, states, [] if states else [str(line) for line in returned])
 
-    def heal(self) -> None:
-        """Apply the states, which must succeed."""
-        applied = self.apply()
+    def heal(self, only: str = "") -> None:
+        """Apply the states, or *only* those of one formula, which must succeed."""
+        applied = self.apply(only=only)
         assert applied.ok, applied.message
 
     @contextlib.contextmanager
@@ -194,27 +225,31 @@ class Machine:
         before = self.read(SITE) if self.run("test -e %s", SITE).rc == 0 else None
         # Plain YAML: in a pillar file braces would be Jinja's.
         self.write(SITE, "#!yaml\n" + yaml.safe_dump(pillar, allow_unicode=True), mode="0600")
-        self._settings.clear()
+        known, self._settings = self._settings, {}
         try:
             yield
         finally:
-            self._settings.clear()
+            # To ask takes seconds, and they are again what they were.
+            self._settings = known
             if before is None:
                 self.check("rm -f %s", SITE)
             else:
                 self.write(SITE, before, mode="0600")
 
     @contextlib.contextmanager
-    def applied(self, pillar: dict[str, Any]) -> Iterator[Applied]:
-        """Apply *pillar* for the block, whether that succeeds or not, and put the host back afterwards."""
+    def applied(self, pillar: dict[str, Any], only: str = "") -> Iterator[Applied]:
+        """Apply *pillar* for the block, whether that succeeds or not, and put the host back afterwards.
+
+        *only* names the one formula whose settings these are, where the apply is but a means: it takes seconds less.
+        """
         result = None
         try:
             with self.site(pillar):
-                result = self.apply()
+                result = self.apply(only=only)
                 yield result
         finally:
             if result is None or result.rendered:
-                self.heal()
+                self.heal(only)
 
     # What runs
 
@@ -226,8 +261,11 @@ class Machine:
         if "virtual_address" in self._topology:
             brought.append(UNITS_OF_MOVING)
         of_roles = [unit for units in brought for role in self.roles for unit in units.get(role, [])]
-        has_master = any("monitor" in entry["roles"] for entry in self._topology["hosts"].values())
-        return [*UNITS_EVERYWHERE, *of_roles, *(["salt-minion.service"] if has_master else [])]
+        # A host alone needs no master.
+        of_a_master = []
+        if len(hosts := self._topology["hosts"]) > 1 and any("monitor" in entry["roles"] for entry in hosts.values()):
+            of_a_master = ["salt-minion.service", *(["salt-master.service"] if "monitor" in self.roles else [])]
+        return [*UNITS_EVERYWHERE, *of_roles, *of_a_master]
 
     @property
     def is_replicated(self) -> bool:
@@ -237,6 +275,12 @@ class Machine:
     def show(self, unit: str, name: str) -> str:
         """Return a property of a unit."""
         return self.check("systemctl show --value --property=%s %s", name, unit)
+
+    def are_active(self) -> bool:
+        """Fail unless every unit that this host should run does."""
+        states = self.check(f"systemctl show --value --property=ActiveState {' '.join(self.units)}").split()
+        assert set(states) == {"active"}, (self.name, dict(zip(self.units, states, strict=True)))
+        return True
 
     def main_pid(self, unit: str) -> int:
         return int(self.show(unit, "MainPID"))
@@ -300,7 +344,13 @@ class Machine:
         return list(csv.DictReader(told.lstrip("# ").splitlines()))
 
 
+def at_once(machines: Iterable[Machine], asked: Callable[[Machine], T]) -> dict[str, T]:
+    """Return what each host answers, by its name; they are asked at the same time."""
+    machines = list(machines)
+    with ThreadPoolExecutor(len(machines)) as pool:
+        return dict(zip(map(str, machines), pool.map(asked, machines), strict=True))
+
+
 def rehearsed(machines: dict[str, Machine]) -> dict[str, Applied]:
-    """Return what an apply would do on each host; they are asked at the same time."""
-    with ThreadPoolExecutor(len(machines)) as asked:
-        return dict(zip(machines, asked.map(lambda machine: machine.apply(test=True), machines.values()), strict=True))
+    """Return what an apply would do on each host."""
+    return at_once(machines.values(), lambda machine: machine.apply(test=True))

@@ -122,10 +122,16 @@ def test_what_is_not_ready_yet_is_said_once_a_second_and_kept_by_no_client(clien
 
 
 def test_what_it_does_not_have_does_not_run(host: Machine) -> None:
-    running = host.check("systemctl list-units --plain --no-legend 'gunicorn-*' 'celery@*'")
+    running = host.check("systemctl list-units --plain --no-legend 'gunicorn-stream*' 'celery@*'")
 
     assert running == ""
     assert host.run("test -e /etc/systemd/system/gunicorn-stream.socket").rc != 0
+
+
+def test_its_workers_are_told_of_like_any_others(host: Machine) -> None:
+    told = host.check("curl --silent --unix-socket /run/gunicorn-status/status.sock http://localhost/status")
+
+    assert {name: it["state"] for name, it in json.loads(told)["instances"].items()} == {"gunicorn": "ok"}
 
 
 def test_what_varies_by_cookie_is_nobody_elses(client: Client) -> None:

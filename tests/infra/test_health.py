@@ -50,7 +50,7 @@ def test_readiness_names_each_dependency(lb: Machine, settings: Callable[[str], 
 @pytest.mark.disruptive
 def test_a_stranger_sees_pages_and_no_health(outside: Callable[..., Any], settings: Callable[[str], Any]) -> None:
     assert outside("/api/v1/fibonacci?page=1")[0] == 200
-    for path in settings("app")["internal"]:
+    for path in [*settings("app")["internal"], "/status", "/metrics"]:
         status, body = outside(path)
         assert (status, '"status": 403' in body) == (FORBIDDEN, True), body
 

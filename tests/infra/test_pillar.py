@@ -68,7 +68,7 @@ def test_a_missing_secret_is_named_and_nothing_changes(host: Machine, content: s
 def by_nginx(request: pytest.FixtureRequest, host: Machine) -> Iterator[bool]:
     """Whether nginx compresses."""
     pillar = {"nginx": {"gzip": {"enabled": request.param, "min_length": 1}}}
-    with host.applied(pillar) as applied:
+    with host.applied(pillar, only="nginx") as applied:
         assert applied.ok, applied.message
         yield request.param
 

@@ -37,7 +37,7 @@ LIMITS = {"exempt": [], "period": PERIOD, "requests": 40, "writes": 5, "connecti
 
 @pytest.fixture(scope="class")
 def _limited(host: Machine, client: Client) -> Iterator[None]:
-    with host.applied({"haproxy": {"limits": LIMITS}}) as applied:
+    with host.applied({"haproxy": {"limits": LIMITS}}, only="haproxy") as applied:
         assert applied.ok, applied.message
         yield
 

@@ -35,7 +35,7 @@ return #keys
 @pytest.fixture(scope="module")
 def redis(data: Machine) -> Iterator[Machine]:
     """The host of Redis, on which the app's user may do everything for a while."""
-    with data.applied({"redis": {"commands": "+@all"}}) as applied:
+    with data.applied({"redis": {"commands": "+@all"}}, only="redis") as applied:
         assert applied.ok, applied.message
         yield data
 

@@ -21,6 +21,13 @@ def ended(host: Machine, id: str) -> str | None:
     return next((line["end"] for line in said if "end" in line), None)
 
 
+def dropped(host: Machine) -> int:
+    """Return how many readers were let go by now, as the status tells it."""
+    told = host.check("curl --silent --fail --unix-socket /run/gunicorn-status/status.sock http://localhost/status")
+    number: int = json.loads(told)["instances"]["gunicorn-stream"]["dropped"]
+    return number
+
+
 def test_a_stream_brings_all_terms_in_order_and_says_when_it_is_done(client: Client) -> None:
     with Stream(client, 0, 1_000) as stream:
         *frames, last = stream
@@ -73,7 +80,7 @@ def test_a_gigabyte_passes_through_little_memory_and_a_reader_that_stops_is_drop
         each = [host.read(f"/proc/{pid}/status") for pid in host.children(UNIT)]
         return sum(1024 * int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) for status in each)
 
-    stalled = uuid.uuid4().hex
+    stalled, known = uuid.uuid4().hex, dropped(host)
     with Stream(client, start=1_000, id=stalled), Load(client) as running:
         before = memory("VmRSS")
         for pid in host.children(UNIT):
@@ -92,6 +99,7 @@ def test_a_gigabyte_passes_through_little_memory_and_a_reader_that_stops_is_drop
         assert received > 10**9
         assert grown < 50 * 2**20
         assert eventually(lambda: ended(host, stalled) == "too slow")
+        assert eventually(lambda: dropped(host) > known)
 
     assert running.failures == []
 

@@ -9,6 +9,7 @@ from jobs import finished, submitted, terms, works
 from load import readiness
 from machine import Machine
 from waiting import eventually
+from zabbix import Zabbix
 
 pytestmark = pytest.mark.roles("worker")
 
@@ -80,18 +81,51 @@ def test_jobs_outlive_redis(client: Client, data: Machine, ending: str) -> None:
     assert len(value) == int(n * math.log10((1 + 5**0.5) / 2) - math.log10(5) / 2) + 1
 
 
+def grows_with_the_backlog_and_shrinks_again(host: Machine, client: Client, zabbix: Zabbix) -> None:
+    """Let 200 jobs wait for the worker `extra`, whose bounds are 1 and 4."""
+    eventually(lambda: len(host.children("celery@extra.service")) == 1)
+    host.check("systemctl stop celery@all.service celery@extra.service")
+    began = int(host.check("date +%s"))
+
+    def seen() -> list[float]:
+        return zabbix.history(host, "turnkey.units.celery.children", began)
+
+    places = [submitted(client, 3) for _ in range(200)]
+
+    host.check("systemctl start --no-block celery@extra.service")
+
+    grown = eventually(lambda: len(found := host.children("celery@extra.service")) == 4 and found)
+    # The jobs are done sooner than Zabbix looks: who does them stands still until it has.
+    pids = " ".join(map(str, grown))
+    try:
+        host.check(f"kill -STOP {pids}")
+        assert eventually(lambda: max(seen(), default=0) >= 4, pause=1)
+    finally:
+        # One that was too quick to be stopped may be gone.
+        host.run(f"kill -CONT {pids}")
+    host.check("systemctl start celery@all.service")
+    for place in places:
+        finished(client, place)
+    eventually(lambda: len(host.children("celery@extra.service")) == 1)
+    # Those of `all` may be two.
+    assert eventually(lambda: seen()[-1] < 4, pause=1)
+
+
 @pytest.mark.disruptive
-def test_a_worker_that_pillar_drops_stops_and_one_that_it_adds_runs(host: Machine, client: Client) -> None:
+def test_a_worker_that_pillar_drops_stops_and_one_that_it_adds_runs(
+    host: Machine, client: Client, zabbix: Zabbix
+) -> None:
     before = units(host)
 
-    with host.applied(
-        {"celery": {"workers": {"short": {"concurrency": 0}, "extra": {"queues": ["short", "long"]}}}}
-    ) as applied:
+    extra = {"queues": ["short", "long"], "concurrency": 4}
+    workers = {"short": {"concurrency": 0}, "extra": extra}
+    with host.applied({"celery": {"workers": workers, "shrink_after": 5}}) as applied:
         assert applied.ok, applied.message
         assert units(host) == ["celery@all.service", "celery@extra.service"]
         assert works(client)
         again = host.apply()
         assert (again.ok, again.changed) == (True, {})
+        grows_with_the_backlog_and_shrinks_again(host, client, zabbix)
 
     assert units(host) == before
     assert works(client)

@@ -1,6 +1,6 @@
 """What the tests of a cluster share: a steady load that is reported on, and the faults of hosts.
 
-The reports stand at the end of pytest's output, one line for each fault.
+The reports stand at the end of pytest's output, a line for each fault.
 """
 
 import subprocess
@@ -26,13 +26,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if config.stash.get(REPORTS, []):
-        terminalreporter.section("what clients saw")
+        terminalreporter.section("what was seen")
         for line in config.stash[REPORTS]:
             terminalreporter.write_line(line)
 
 
+@pytest.fixture(scope="session")
+def report(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Return what puts a line among the reports."""
+    return pytestconfig.stash[REPORTS].append
+
+
 @pytest.fixture
-def steady(client: Client, machines: dict[str, Machine], request: pytest.FixtureRequest) -> Callable[[str], Any]:
+def steady(client: Client, machines: dict[str, Machine], report: Callable[[str], None]) -> Callable[[str], Any]:
     """Return a context manager: the steady load for as long as its block runs, on a cluster that is whole."""
 
     @contextmanager
@@ -43,7 +49,7 @@ def steady(client: Client, machines: dict[str, Machine], request: pytest.Fixture
             with running:
                 yield running
         finally:
-            request.config.stash[REPORTS].append(running.report())
+            report(running.report())
 
     return steady
 
@@ -79,6 +85,33 @@ def converge(topology: dict[str, Any]) -> Callable[[], None]:
         assert done.returncode == 0, f"{' '.join(command)}: {done.stdout[-5000:]}\n{done.stderr[-2000:]}"
 
     return converge
+
+
+@pytest.fixture
+def made_anew(pytestconfig: pytest.Config, topology: dict[str, Any]) -> Callable[[Machine, Path], None]:
+    """Return what destroys a host, and builds another in its place out of the repository and a few files.
+
+    Those are a tar archive, unpacked before Salt comes.
+    """
+    config = Path(pytestconfig.getoption("ssh_config"))
+
+    def run(*command: str, **more: Any) -> str:
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, **more)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stdout[-5000:]}\n{done.stderr[-2000:]}"
+        return done.stdout
+
+    def made_anew(machine: Machine, archive: Path) -> None:
+        run("vagrant", "destroy", "--force", machine.name)
+        machine.made_anew = True
+        run("vagrant", "up", machine.name, "--provider=docker", "--no-provision")
+        # It has another key, and maybe another address to come to by ssh.
+        config.write_text(run("vagrant", "ssh-config"))
+        with archive.open("rb") as file:
+            unpack = "sudo tar --extract --gzip --no-same-owner --preserve-permissions --directory=/"
+            run("ssh", "-F", str(config), machine.name, unpack, stdin=file)
+        run("lab/converge", topology["name"], machine.name)
+
+    return made_anew
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------

@@ -103,12 +103,14 @@ def test_hosts_apply_together_but_not_more_than_allowed(converge):
 
 
 @pytest.mark.parametrize("named", [[], ["web1", "monitor", "data3", "data1"]], ids=["all", "named"])
-def test_data_hosts_are_applied_before_those_who_wait_for_them(converge, named):
+def test_data_hosts_are_applied_before_those_who_wait_for_them_and_then_the_longest(converge, named):
     done, asked = converge("--jobs", "1", "cluster", *named)
     assert done.returncode == 0, done.stdout + done.stderr
     applied = [host for host, command in asked if "/lab/apply" in command]
     wanted = [name for name in CLUSTER if name in (named or CLUSTER)]
-    assert applied == sorted(wanted, key=lambda name: "data" not in CLUSTER[name]["roles"])
+    assert applied == sorted(
+        wanted, key=lambda name: [role not in CLUSTER[name]["roles"] for role in ("data", "monitor", "web")]
+    )
 
 
 def test_each_line_of_a_host_begins_with_its_name(converge):

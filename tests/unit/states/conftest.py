@@ -94,6 +94,16 @@ def _nothing_is_written_elsewhere():
 
 TOPOLOGIES = {"single": SINGLE, "spread": SPREAD, "cluster": CLUSTER}
 GROWN = {**CLUSTER, "hosts": {**CLUSTER["hosts"], "web3": {"address": "10.77.2.23", "roles": ["web", "worker"]}}}
+# Whoever signs with its key is nobody: it was thrown away.
+AUTHORITY = """\
+-----BEGIN CERTIFICATE-----
+MIHnMIGaoAMCAQICAQEwBQYDK2VwMBIxEDAOBgNVBAMMB0V4YW1wbGUwIBcNMjYw
+MTAxMDAwMDAwWhgPMjEyNjAxMDEwMDAwMDBaMBIxEDAOBgNVBAMMB0V4YW1wbGUw
+KjAFBgMrZXADIQC4cUJ91gTNJOw9n8EHCaaWQNkgq8D5n/7DTNFdYA1IAaMTMBEw
+DwYDVR0TAQH/BAUwAwEB/zAFBgMrZXADQQDVQUrAvGDRmkwJENNM+dHtD2hF48mt
+bvzzwfnpUomKA5Y4mr5HfZggLSln2hEctN3bXpJ+O83N9gcAMGvLwYEN
+-----END CERTIFICATE-----
+"""
 # What a site may say for all of its hosts.
 EXTRA = {
     "celery": {"workers": {"odd": {"queues": ["odd"], "max_tasks_per_child": 5}}},
@@ -102,6 +112,14 @@ EXTRA = {
         "ssh_rate": 30,
         "log_rate": 10,
         "snippets": {"input": "# own input", "forward": "# own forward", "table": "# own table"},
+    },
+    "ntp": {
+        "pools": [{"host": "pool.example", "nts": True}],
+        "servers": ["clock.example", {"host": "time.example", "port": 1123, "nts": True, "nts_port": 14460}],
+        "peers": ["10.77.1.9"],
+        "allow": ["10.77.1.0/24"],
+        "authselectmode": "require",
+        "nts": {"authorities": [AUTHORITY], "system_authorities": False, "unchecked_dates": 1},
     },
     "names": {"domain": "site.example", "service": "fibonacci", "more": {"printer.example": "192.0.2.9"}},
 }
@@ -118,6 +136,7 @@ ENCRYPTED = {
 # Each optional part of the configuration, for the host `custom`.
 CUSTOM = {
     "app": {
+        "logged": [],
         "environment": {"GREETING": 'say "hi" \\ wave', "DEPTH": 3, "LOUD": True},
         "static": {"path": "/static/", "folder": "web/static"},
         "stream": "",
@@ -138,6 +157,15 @@ CUSTOM = {
         },
     },
     "logrotate": {"defaults": {"compress": False}},
+    "logstash": {
+        "enabled": True,
+        "repository": {
+            "url": "https://repository.example/packages",
+            "key": "-----BEGIN PGP PUBLIC KEY BLOCK-----\nKEY\n-----END PGP PUBLIC KEY BLOCK-----",
+        },
+        "workers": 2,
+        "output": {"kind": "opensearch", "hosts": ["https://search.example:9200"], "login": "/etc/logstash-login"},
+    },
     "names": {"hosts_file": False},
     "nginx": {
         "gzip": {"enabled": False},
@@ -146,6 +174,8 @@ CUSTOM = {
         "snippets": {"http": "# own http", "server": "# own server"},
     },
     "ntp": {"pools": ["pool.example"], "servers": ["clock.example"], "allow": ["10.77.1.0/24"], "local_stratum": 0},
+    "zabbix_agent": {"service": {"websocket": "", "jobs": ""}},
+    "zabbix_server": {"maintenance": {"New disks": {"from": "2026-12-24 22:00", "until": "2026-12-25 02:00"}}},
 }
 
 
@@ -160,6 +190,11 @@ def orders():
         yield (osfinger, "encrypted"), ("data1", osfinger, ENCRYPTED, {"redis": {"tls": {"enabled": True}}})
     scheduled = {"salt_minion": {"schedule": {"enabled": True, "minutes": 30, "splay": 120}}}
     yield (OSES[-1], "scheduled"), ("lb1", OSES[-1], CLUSTER, scheduled)
+    elsewhere = {
+        "rsyslog": {"archive": "/srv/logs"},
+        "logstash": {"enabled": True, "local": "/srv/logstash.deb", "output": {"path": "/srv/events"}},
+    }
+    yield (OSES[-1], "elsewhere"), ("single", OSES[-1], SINGLE, elsewhere)
     for osfinger in OSES:
         yield (osfinger, "custom"), ("single", osfinger, SINGLE, CUSTOM, {"virtual": "physical", "num_cpus": 8})
 

@@ -36,15 +36,21 @@ libc = ctypes.CDLL(None, use_errno=True)
 def story(name, **arguments):
     """Return what the story returns, told in a namespace without a network."""
     environment = os.environ | {"PATH": PATH}
-    way = next((way for way in WAYS if _succeeds([*way, "true"], environment)), None)
-    assert way, "this machine lets nobody make a network namespace: see unshare(1), /proc/sys/user/max_net_namespaces"
     assert shutil.which("nft", path=PATH), "there is no nft: the package nftables is missing"
-    command = [*way, sys.executable, __file__, name]
+    command = [*alone(), sys.executable, __file__, name]
     done = subprocess.run(
         command, input=json.dumps(arguments), env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def alone():
+    """Return what to put before a command that is to have a namespace, without a network, to itself."""
+    environment = os.environ | {"PATH": PATH}
+    way = next((way for way in WAYS if _succeeds([*way, "true"], environment)), None)
+    assert way, "this machine lets nobody make a network namespace: see unshare(1), /proc/sys/user/max_net_namespaces"
+    return way
 
 
 def _succeeds(command, environment):

@@ -1,6 +1,8 @@
 """A host as Salt sees it, without there being one: the real Salt renders for it, and nothing is applied."""
 
+import base64
 import dataclasses
+import hashlib
 import importlib.util
 import json
 import pathlib
@@ -16,10 +18,25 @@ STATES = ROOT / "salt" / "states"
 FORMULAS = sorted(path.parent.name for path in STATES.glob("*/init.sls"))
 OSES = ("Debian-12", "Debian-13")
 SECRET = "never-a-password-but-for-tests"  # noqa: S105
+IDENTITY = base64.b64encode(f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----".encode()).decode()
 SECRETS = {
-    "redis": {"password": SECRET, "replication_password": f"{SECRET}-of-replicas"},
+    "redis": {
+        "password": SECRET,
+        "replication_password": f"{SECRET}-of-replicas",
+        "measure_password": f"{SECRET}-of-the-agent",
+    },
+    "rsyslog": {"identity": IDENTITY, "server_identity": IDENTITY},
     "sentinel": {"password": f"{SECRET}-of-sentinels"},
+    "ntp": {"key": f"{SECRET}-of-clocks"},
+    "status_page": {"password": f"{SECRET}-of-the-status-page"},
+    "zabbix_server": {"password": f"{SECRET}-of-zabbix"},
 }
+
+
+def psk(name):
+    """The key of an agent."""
+    return hashlib.sha256(f"{SECRET} of {name}".encode()).hexdigest()
+
 
 # Each role on hosts of its own, so that addresses are really used.
 SPREAD = {
@@ -53,6 +70,7 @@ def grains(name, osfinger, **more):
         "oscodename": {"12": "bookworm", "13": "trixie"}[release],
         "init": "systemd",
         "num_cpus": 2,
+        "mem_total": 2048,
         "virtual": "container",
         **more,
     }
@@ -62,7 +80,8 @@ def minion(folder, name, topology=SINGLE, site=None, extra=("lab",)):
     """The minion's configuration, with the keys that salt/bootstrap.sh writes, and its pillar, all in *folder*."""
     pillar = folder / "pillar"
     shutil.copytree(ROOT / "salt" / "pillar", pillar, ignore=shutil.ignore_patterns("secrets.sls", "site.sls", "pins"))
-    (pillar / "secrets.sls").write_text(yaml.safe_dump(SECRETS))
+    keys = {"zabbix": {"psk": {host: psk(host) for host in topology["hosts"]}}}
+    (pillar / "secrets.sls").write_text(yaml.safe_dump(SECRETS | keys))
     (pillar / "topology" / f"{topology['name']}.sls").write_text(yaml.safe_dump({"topology": topology}))
     if site:
         (pillar / "site.sls").write_text(yaml.safe_dump(site))
@@ -135,7 +154,7 @@ def render(name, osfinger, topology=SINGLE, site=None, more_grains=None):
         name,
         osfinger,
         topology["hosts"][name]["roles"],
-        any("monitor" in host["roles"] for host in topology["hosts"].values()),
+        len(topology["hosts"]) > 1 and any("monitor" in host["roles"] for host in topology["hosts"].values()),
         topology,
         chunks,
         {chunk["name"]: text_of(chunk, functions) for chunk in chunks if is_managed_file(chunk)},

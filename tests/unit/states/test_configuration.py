@@ -1,5 +1,6 @@
 """What the files say, where it is decided here: addresses, optional parts, the machine."""
 
+import contextlib
 import difflib
 import fnmatch
 import os
@@ -7,10 +8,11 @@ import re
 import shutil
 import subprocess
 
+import jinja2
 import pytest
 import yaml
 
-from rendering import CLUSTER, OSES, SECRET
+from rendering import CLUSTER, OSES, ROOT, SECRET, STATES
 
 NGINX, HAPROXY = "/etc/nginx/nginx.conf", "/etc/haproxy/haproxy.cfg"
 REDIS, ACL = "/etc/redis/redis.conf", "/etc/redis/users.acl"
@@ -44,14 +46,75 @@ def test_single_host_opens_nothing_but_its_door(single):
     assert lines(single.text(HAPROXY), "server ") == [
         "server single 127.0.0.1:8080",
         "server single 127.0.0.1:8080 track web/single",
+        "server single 127.0.0.1:8090",
+        "server single 127.0.0.1:8090",
     ]
     assert f"redis://app:{SECRET}@127.0.0.1:6379/0" in environment(single)
+
+
+def test_a_web_host_is_given_so_many_requests_at_once_and_any_number_of_websockets(hosts, osfinger):
+    door = yaml.safe_load((STATES / "haproxy" / "defaults.yaml").read_text())
+    served = yaml.safe_load((STATES / "gunicorn" / "defaults.yaml").read_text())
+
+    text = hosts(osfinger, "door").text(HAPROXY)
+
+    limited = {
+        part.split()[0] for part in text.split("\nbackend ")[1:] if f" maxconn {door['server_maxconn']}\n" in part
+    }
+    assert limited == {"web", "pages"}
+    # Those that wait at gunicorn's own socket, and threads by far more than there are.
+    assert served["backlog"] + 10 * served["threads"] < door["server_maxconn"] < door["maxconn"]
 
 
 def test_hosts_that_others_need_listen_on_their_address(hosts, osfinger):
     assert lines(hosts(osfinger, "web1").text(NGINX), "listen ")[0] == "listen 10.77.9.11:8080 backlog=4096;"
     assert lines(hosts(osfinger, "web2").text(NGINX), "listen ")[0] == "listen 10.77.9.12:8080 backlog=4096;"
     assert lines(hosts(osfinger, "memory").text(REDIS), "bind ") == ["bind 10.77.9.13"]
+
+
+def test_zabbix_asks_the_agents_and_nobody_comes_to_it(hosts, osfinger):
+    monitor = hosts(osfinger, "cluster-monitor")
+    assert lines(monitor.text("/etc/zabbix/zabbix_server.conf"), "ListenIP") == ["ListenIP=127.0.0.1"]
+    agent = monitor.text("/etc/zabbix/zabbix_agent2.conf")
+    assert lines(agent, "Server") == ["Server=10.77.2.40,127.0.0.1"]
+
+
+@pytest.mark.parametrize("name", ["web1", "data1"])
+def test_the_runbook_asks_as_the_agent_does(hosts, osfinger, name, tmp_path):
+    """With its groups, without which a web host would say that permissions are wrong, and in all of its sandbox."""
+    path = "/etc/systemd/system/zabbix-agent2.service.d/turnkey.conf"
+    (tmp_path / "unit").write_text(hosts(osfinger, f"cluster-{name}").text(path))
+    runbook = (ROOT / "docs" / "runbooks" / "alerts" / "unmeasured.rst").read_text()
+    (commands,) = re.findall(r"^    unit=.*?COMMAND$", runbook, re.MULTILINE | re.DOTALL)
+    (tmp_path / "systemd-run").write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    (tmp_path / "systemd-run").chmod(0o755)
+
+    asked = subprocess.run(
+        ["bash", "-euc", commands.replace(path, str(tmp_path / "unit"))],
+        capture_output=True, text=True, check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+    ).stdout.splitlines()  # fmt: skip
+
+    said = (tmp_path / "unit").read_text().partition("[Service]\n")[2].splitlines()
+    said = [f"--property={line}" for line in said if line and not line.startswith("#")]
+    # It ends, and leaves the agent's own folder alone.
+    apart = {"Restart=always", "RestartSec=1s", "RuntimeDirectory=zabbix", "RuntimeDirectoryPreserve=yes"}
+    assert asked == [
+        "--pipe",
+        "--wait",
+        "--collect",
+        "--property=User=zabbix",
+        *(line for line in said if line.removeprefix("--property=") not in apart),
+        "COMMAND",
+    ]
+    assert len(asked) > 25
+    assert ("--property=SupplementaryGroups=adm gunicorn-status" in asked) is (name == "web1")
+
+
+def test_zabbix_waits_longer_than_the_scripts_of_its_agents_do():
+    measuring = (STATES / "zabbix_agent" / "files" / "measuring.py").read_text()
+    (limit,) = re.findall(r"^LIMIT = ([0-9.]+)$", measuring, re.MULTILINE)
+    bounds = yaml.safe_load((STATES / "zabbix_server" / "schema.yaml").read_text())["properties"]["timeout"]
+    assert float(limit) < bounds["minimum"]
 
 
 def test_load_balancer_knows_all_web_hosts(hosts, osfinger):
@@ -86,7 +149,7 @@ def test_only_several_data_hosts_replicate_and_have_sentinels(single, hosts, osf
     assert primary.text(REPLICATION) == replica.text(REPLICATION).replace("10.77.2.32", "10.77.2.31")
     assert "replicaof" not in "".join(primary.text(path) for path in primary.files if path.endswith(".conf"))
     # A log that is not there is not rotated: that rule goes by roles alone.
-    found = [path for path in single.files if re.search("sentinel|replication|seed-redis", path)]
+    found = [path for path in single.files if re.search("(?<!measure-)sentinel|replication|seed-redis", path)]
     assert found == ["/etc/logrotate.d/redis-sentinel"]
     assert "ExecStart" not in single.text(REDIS_UNIT)
     for word in ("tls", "replica", 'save ""', "sentinel"):
@@ -134,7 +197,14 @@ def test_logs_of_a_host_are_those_of_its_roles(hosts, osfinger):
         for name in ("single", "door", "web1", "memory")
     }
     everywhere = {"chrony", "salt-minion"}
-    assert rotated["single"] == everywhere | {"nginx", "redis-server", "redis-sentinel"}
+    assert rotated["single"] == everywhere | {
+        "nginx",
+        "redis-server",
+        "redis-sentinel",
+        "salt-master",
+        "archive",
+        "rsyslog-statistics",
+    }
     assert rotated["door"] == everywhere
     assert rotated["web1"] == everywhere | {"nginx"}
     assert rotated["memory"] == everywhere | {"redis-server", "redis-sentinel"}
@@ -177,7 +247,7 @@ def test_all_hosts_of_a_cluster_follow_the_one_master(hosts, osfinger):
 
 
 def test_single_host_has_no_master_and_follows_none(single):
-    assert [path for path in single.files if "salt" in path and "logrotate" not in path] == []
+    assert [path for path in single.files if "salt" in path and not re.search("logrotate|measure-", path)] == []
 
 
 def test_redis_keeps_no_password_in_the_clear(single):
@@ -207,7 +277,7 @@ OTHERS = ["10.77.2.11", "10.77.2.12", "10.77.2.21", "10.77.2.22", "10.77.2.32", 
 
 def test_clocks_of_one_topology_ask_each_other(hosts, osfinger):
     text = hosts(osfinger, "cluster-data1").text(CHRONY)
-    assert lines(text, ("pool ", "server ")) == [f"server {address} iburst" for address in OTHERS]
+    assert lines(text, ("pool ", "server ")) == [f"server {address} iburst key 1" for address in OTHERS]
     assert lines(text, ("allow ", "port ")) == [f"allow {address}" for address in OTHERS]
 
 
@@ -226,9 +296,15 @@ def test_single_host_serves_no_time(single):
 
 def test_chrony_takes_every_configuration(host, tmp_path):
     file = tmp_path / "chrony.conf"
-    file.write_text(host.text(CHRONY))
     path = f"{os.environ['PATH']}:/usr/sbin"
-    command = [shutil.which("chronyd", path=path) or "chronyd", "-p", "-f", file]
+    chronyd = shutil.which("chronyd", path=path) or "chronyd"
+    told = subprocess.run([chronyd, "-v"], capture_output=True, text=True, check=True).stdout
+    text = host.text(CHRONY)
+    if tuple(map(int, re.search(r"version (\d+)\.(\d+)", told).groups())) < (4, 6):
+        # This machine's is older than that of Debian 13: all but this line it takes.
+        text = re.sub(r"^leapseclist .*\n", "", text, flags=re.MULTILINE)
+    file.write_text(text)
+    command = [chronyd, "-p", "-f", file]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -237,6 +313,120 @@ def test_workers_follow_the_cores_or_pillar(single, custom):
     path = "/etc/gunicorn/gunicorn.conf.py"
     assert "\nworkers = 2\n" in single.text(path)
     assert "\nworkers = 7\n" in custom.text(path)
+
+
+def test_number_of_workers_has_bounds_and_that_of_websockets_is_fixed(single, custom):
+    path = "/etc/gunicorn/gunicorn.conf.py"
+    assert "    minimum=workers,\n    maximum=4,\n" in single.text(path)
+    assert "    minimum=workers,\n    maximum=14,\n" in custom.text(path)
+    assert "\nworkers = 2\n" in single.text(STREAM[0])
+    assert "    minimum=workers,\n    maximum=2,\n" in single.text(STREAM[0])
+
+
+def mapped(formula, settings, grains, **pillar):
+    """Evaluate the map of a formula for *settings*, by formula; what it refuses is a ValueError."""
+
+    def refuse(fault):
+        raise ValueError(fault)
+
+    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(STATES), extensions=["jinja2.ext.do"])  # noqa: S701
+    templates.filters["regex_match"] = lambda text, pattern: re.match(pattern, text)
+    return templates.get_template(f"{formula}/map.jinja").make_module(
+        {"salt": {"turnkey.settings": settings.get}, "grains": grains, "pillar": pillar, "raise": refuse}
+    )
+
+
+def defaults(formula, **other):
+    return yaml.safe_load((STATES / formula / "defaults.yaml").read_text()) | other
+
+
+def sizes_of_gunicorn(cores=2, **other):
+    """The sizes of the instance that serves requests, as the formula's map has them."""
+    settings = defaults("gunicorn")
+    settings |= other | {"scaling": settings["scaling"] | other.get("scaling", {})}
+    return mapped("gunicorn", {"gunicorn": settings}, {"num_cpus": cores}).main
+
+
+def test_bounds_of_workers_that_cross_are_refused_by_name():
+    with pytest.raises(ValueError, match="gunicorn:scaling:maximum: 7 is less than the workers that there are"):
+        sizes_of_gunicorn(workers=8, scaling={"maximum": 7})
+
+
+@pytest.mark.parametrize(
+    ("cores", "pillar"), [(2, {}), (64, {}), (200, {}), (2, {"threads": 256}), (4, {"scaling": {"maximum": 256}})]
+)
+def test_a_reload_with_all_workers_there_finds_room_for_its_threads(cores, pillar):
+    it = sizes_of_gunicorn(cores, **pillar)
+    # Each has a main thread besides.
+    assert it["tasks_max"] > (it["scaling"]["maximum"] + it["workers"]) * (it["threads"] + 1)
+
+
+def test_fewer_processes_and_threads_than_workers_need_are_refused_by_name():
+    assert sizes_of_gunicorn(tasks_max=124)["tasks_max"] == 124
+    with pytest.raises(
+        ValueError, match="gunicorn:tasks_max: 123 is less than the workers and their threads need, 124"
+    ):
+        sizes_of_gunicorn(tasks_max=123)
+    with pytest.raises(ValueError, match="gunicorn:tasks_max: 512 is less than"):
+        sizes_of_gunicorn(cores=64, tasks_max=512)
+
+
+def test_more_memory_than_the_host_has_is_refused_by_name():
+    mapped("postgresql", {"postgresql": defaults("postgresql", shared_buffers="1GB")}, {"mem_total": 2048})
+    for size in ("1025MB", "1048577kB", "900GB"):
+        settings = {"postgresql": defaults("postgresql", shared_buffers=size)}
+        with pytest.raises(ValueError, match=rf"postgresql:shared_buffers: {size} is more than half .*, 2048MB$"):
+            mapped("postgresql", settings, {"mem_total": 2048})
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({}, None),
+        ({"processes": {"pollers": 29}}, None),
+        (
+            {"processes": {"pollers": 30}},
+            "zabbix_server:processes: .* 81 connections; postgresql:max_connections is 80",
+        ),
+        ({"cache": {"history": "2G"}}, "zabbix_server:memory_max: 1G leaves no 256M .* 2080M of zabbix_server:cache"),
+        ({"memory_max": "2G", "cache": {"values": "1G"}}, None),
+        ({"memory_max": "200M"}, "zabbix_server:memory_max: 200M leaves no 256M"),
+        ({"memory_max": "1"}, "zabbix_server:memory_max: 1 leaves no 256M"),
+    ],
+)
+def test_a_zabbix_that_would_never_run_is_refused_by_name(other, says):
+    server = defaults("zabbix_server")
+    for key, value in other.items():
+        server[key] = server[key] | value if isinstance(value, dict) else value
+    settings = {"zabbix_server": server} | {name: defaults(name) for name in ("postgresql", "zabbix_frontend")}
+    # Only what is looked for beforehand: that each host has a key.
+    topology = {"hosts": {}}
+
+    refused = pytest.raises(ValueError, match=says) if says else contextlib.nullcontext()
+    with refused:
+        mapped("zabbix_server", settings, {"osmajorrelease": 13}, roles=["monitor"], topology=topology)
+
+
+def test_each_instance_has_a_scoreboard_that_the_status_reads(single, custom):
+    unit = single.text("/etc/systemd/system/gunicorn-status.service")
+    for instance in ("gunicorn", "gunicorn-stream"):
+        folder = f"/run/{instance}/scoreboard"
+        assert f'folder="{folder}"' in single.text(f"/etc/gunicorn/{instance}.conf.py")
+        assert f"--group=gunicorn-status --mode=2750 \\\n    {folder}\n" in single.text(
+            f"/etc/systemd/system/{instance}.service"
+        )
+        assert f" {folder} /run/{instance}.sock " in unit
+    assert "gunicorn-stream" not in custom.text("/etc/systemd/system/gunicorn-status.service")
+
+
+@pytest.mark.parametrize("path", ["/status", "/metrics"])
+def test_status_is_for_internal_networks_only_and_not_asked_of_the_app(single, custom, path):
+    for host in (single, custom):
+        (location,) = re.findall(rf"location = {path} \{{(.*?)\}}", host.text(NGINX), re.DOTALL)
+        assert "allow 127.0.0.0/8;" in location
+        assert "deny all;" in location
+        assert "proxy_pass http://gunicorn-status;" in location
+    assert "server unix:/run/gunicorn-status/status.sock " in single.text(NGINX)
 
 
 def test_configuration_of_gunicorn_is_python(single):
@@ -302,8 +492,8 @@ def test_workers_are_those_of_pillar_and_no_other(hosts, osfinger):
         return set(chunk["keep"])
 
     assert units(worker) == kept(worker) == {"celery@short.service", "celery@all.service", "celery@odd.service"}
-    assert "QUEUES=short\nCONCURRENCY=1\n" in worker.text("/etc/celery/short.conf")
-    assert "QUEUES=short,long\nCONCURRENCY=2\n" in worker.text("/etc/celery/all.conf")
+    assert "QUEUES=short\nAUTOSCALE=1,1\n" in worker.text("/etc/celery/short.conf")
+    assert "QUEUES=short,long\nAUTOSCALE=2,1\n" in worker.text("/etc/celery/all.conf")
     assert "MAX_TASKS_PER_CHILD=5\n" in worker.text("/etc/celery/odd.conf")
     assert units(custom) == kept(custom) == set()
 
@@ -343,7 +533,9 @@ def test_limits_of_clients_are_those_of_pillar(single, custom, hosts, osfinger):
     assert "deny_status 429 if { sc_gpc0_rate(0) gt 50 }" in text
     assert "reject if { sc_conn_cur(0) gt 500 }" in text
     assert "hdr Retry-After 10" in text
-    assert not re.search(r"deny_status|reject|unless \{ src", custom.text(HAPROXY))
+    # Zabbix's pages have limits of their own.
+    own, _, _ = custom.text(HAPROXY).partition("backend zabbix")
+    assert not re.search(r"deny_status|reject|unless \{ src", own)
 
 
 def test_headers_are_those_of_pillar(single, custom):
@@ -384,16 +576,21 @@ def test_both_systems_get_the_same_files_but_for_the_release(hosts):
     """Where the two differ it is on purpose: the difference is then stated here."""
     on12, on13 = hosts("Debian-12", "single"), hosts("Debian-13", "single")
 
-    def neutral(path):
-        return re.sub(r"/opt/app/releases/[0-9a-f]{16}", "/opt/app/releases/ID", path)
+    def neutral(text):
+        return re.sub(r"(postgresql[/@])1[57]\b", r"\1VERSION", re.sub(r"\b[0-9a-f]{16}\b", "ID", text))
 
     assert {neutral(path) for path in on12.files} == {neutral(path) for path in on13.files}
     differing = set()
     for path in on12.files.keys() & on13.files.keys():
         difference = difflib.unified_diff(on12.text(path).splitlines(), on13.text(path).splitlines(), n=0, lineterm="")
         changed = [line for line in difference if re.match(r"[+-](?![+-])", line)]
-        if {re.sub(r"\b[0-9a-f]{16}\b", "ID", line[1:]) for line in changed if line.startswith("+")} != {
-            re.sub(r"\b[0-9a-f]{16}\b", "ID", line[1:]) for line in changed if line.startswith("-")
+        if {neutral(line[1:]) for line in changed if line.startswith("+")} != {
+            neutral(line[1:]) for line in changed if line.startswith("-")
         }:
             differing.add(path)
-    assert differing == set()
+    # Which PHP runs, and where leap seconds stand; Zabbix 7 has processes that 6 does not know.
+    assert differing == {
+        "/etc/chrony/chrony.conf",
+        "/etc/systemd/system/zabbix-php.service",
+        "/etc/zabbix/zabbix_server.conf",
+    }

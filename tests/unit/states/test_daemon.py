@@ -225,6 +225,12 @@ def test_check_that_succeeds_after_the_reload_is_a_change(systemd, running, file
     assert (ret["result"], ret["changes"]) == (True, {UNIT: "reload"})
 
 
+def test_what_a_timer_starts_says_why_the_check_fails(running, tmp_path):
+    ret = running(check=f"test -e {tmp_path}/never", deadline=0.2, speaks="demo-work.service")
+    assert ret["result"] is False
+    assert ret["comment"].endswith("last words of demo-work.service")
+
+
 def test_refusal_of_systemd_is_a_failure_with_its_words(running, monkeypatch):
     state = load("_states/daemon.py", __opts__={"test": False})
 

@@ -275,7 +275,7 @@ def test_two_orchestrations_do_not_run_at_the_same_time(runner, played, tmp_path
         ({"host": "web9", "mode": "out"}, "there is no host 'web9'; there are lb1, lb2, web1"),
         ({"host": "", "mode": "out"}, "there is no host ''"),
         ({"host": "web1", "mode": "off"}, "mode is 'off': it must be in or out"),
-        ({"host": "monitor", "mode": "out"}, "monitor (monitor) has nothing to give away"),
+        ({"host": "monitor", "mode": "out"}, "monitor (monitor, logs) has nothing to give away"),
         ({"host": "web1", "mode": "out", "without": ["web7"]}, "there is no host web7"),
         ({"host": "web1", "mode": "out", "without": "web2"}, "it must be a list"),
         ({"host": "web1", "mode": "out", "without": ["web1"]}, "cannot be the host and be left aside"),

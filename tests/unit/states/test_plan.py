@@ -11,20 +11,32 @@ WATCHED = {"sentinel"}
 EVERYWHERE = {"firewall", "names", "ntp", "logrotate"}
 BY_ROLE = {
     "lb": {"haproxy"},
-    "web": {"app", "gunicorn", "nginx"},
+    "web": {"app", "gunicorn", "gunicorn_status", "nginx"},
     "worker": {"app", "celery"},
     "data": {"redis"},
-    "monitor": {"salt_master"},
+    "monitor": {"postgresql", "zabbix_server", "zabbix_frontend", "status_page"},
+    "logs": {"logstash"},
 }
-# What salt/bootstrap.sh and salt/keyring.py leave on a host.
-FOUND = {"/etc/salt/minion", "/etc/salt/minion.d/trust.conf", "/opt/salt/.installed"}
+# What salt/bootstrap.sh and salt/keyring.py leave on a host, and what dpkg notes of a package of others.
+FOUND = {
+    *("/etc/salt/minion", "/etc/salt/minion.d/trust.conf", "/opt/salt/.installed"),
+    "/var/lib/dpkg/info/logstash.list",
+}
 
 
 def test_roles_decide_what_a_host_gets(host):
     of_a_master = {"salt_minion"} if host.has_master else set()
+    of_a_master |= {"salt_master"} if host.has_master and "monitor" in host.roles else set()
     moving = {"keepalived"} if "lb" in host.roles and "virtual_address" in host.topology else set()
     watched = WATCHED if host.name in ("data1", "data2", "data3") else set()
-    assert host.formulas == EVERYWHERE.union(of_a_master, moving, watched, *(BY_ROLE[role] for role in host.roles))
+    kept = any("logs" in other["roles"] for other in host.topology["hosts"].values())
+    sent = {"rsyslog"} if kept else set()
+    measured = (
+        {"zabbix_agent"} if any("monitor" in other["roles"] for other in host.topology["hosts"].values()) else set()
+    )
+    assert host.formulas == EVERYWHERE.union(
+        of_a_master, moving, watched, sent, measured, *(BY_ROLE[role] for role in host.roles)
+    )
 
 
 def test_every_state_function_exists_in_the_pinned_salt(host):
@@ -37,8 +49,8 @@ def test_every_file_renders(host):
         assert text.endswith("\n"), path
         assert "{{" not in text, path
         assert "{%" not in text, path
-        # The line that tells a reader where to change it; an ACL file of Redis knows no comments.
-        assert "Managed by Salt" in text or path.endswith(".acl") or path.endswith("requirements.txt"), path
+        # The line that tells a reader where to change it; an ACL file of Redis and a key know no comments.
+        assert "Managed by Salt" in text or path.endswith((".acl", ".asc", ".psk", "requirements.txt")), path
 
 
 def test_files_are_named_by_their_path_and_have_a_quoted_mode(host):
@@ -62,10 +74,10 @@ def test_every_file_of_a_daemon_reaches_it(host):
         if chunk["state"] == "daemon":
             told.update(chunk.get("restart", []), chunk.get("reload", []))
     configuration = {path for path in host.files if path.startswith("/etc/")}
-    # logrotate reads its files each time it runs, try-release has systemd read those of its trial.
+    # logrotate, apt and tmpfiles read their files each time they run, try-release has systemd read those of its trial.
     # A host without workers has nothing that reads the template of theirs.
     templates = "try-release@" if any("celery@" in path for path in told) else "(try-release|celery)@"
-    later = re.compile(rf"/etc/logrotate\.d/|/etc/systemd/system/{templates}")
+    later = re.compile(rf"/etc/(logrotate\.d|apt|tmpfiles\.d)/|/etc/systemd/system/{templates}")
     assert {path for path in configuration - told if not later.match(path)} == set()
     known = set(host.files) | {chunk["name"] for chunk in host.chunks if chunk["fun"] == "symlink"}
     assert told - known - FOUND == set()
@@ -88,7 +100,8 @@ def test_secrets_are_shown_to_nobody(host):
 def test_packages_are_lists(host):
     for chunk in host.chunks:
         if chunk["state"] == "pkg":
-            assert isinstance(chunk["pkgs"], list), chunk["__id__"]
+            # One that is a file on the host is a list of its own.
+            assert isinstance(chunk.get("pkgs", chunk.get("sources")), list), chunk["__id__"]
 
 
 def test_rendered_scripts_pass_shellcheck(host, tmp_path):

@@ -18,6 +18,8 @@ MANY = {
     "keepalived:password": ["lb"],
     "logs:password": ["logs"],
 }
+# One that each host has its own of.
+EACH = {"zabbix:psk": {"each": "host", "by": ["monitor"]}}
 # In a process of its own: what Salt loads keeps the options it was last loaded with.
 COMPILE = """
 import json, sys
@@ -34,8 +36,12 @@ def value_of(path):
     return f"the secret of {path}"
 
 
-def tree(paths):
-    told = {}
+def keys_of(hosts):
+    return {name: f"the key of {name}" for name in hosts}
+
+
+def tree(paths, keys=None):
+    told = {"zabbix": {"psk": keys_of(keys)}} if keys else {}
     for path in paths:
         formula, key = path.split(":")
         told.setdefault(formula, {})[key] = value_of(path)
@@ -44,10 +50,10 @@ def tree(paths):
 
 # What is asked of `pillars`, by a name: host, topology, the site's secrets, and what the host claims of itself.
 ORDERS = {
-    **{name: (name, CLUSTER, tree(MANY), {}) for name in CLUSTER["hosts"]},
-    "single": ("single", SINGLE, tree(MANY), {}),
-    "liar": ("lb1", CLUSTER, tree(MANY), {"roles": ["data", "web"]}),
-    "own": ("lb1", CLUSTER, tree(["keepalived:password"]), {}),
+    **{name: (name, CLUSTER, tree(MANY, CLUSTER["hosts"]), {}) for name in CLUSTER["hosts"]},
+    "single": ("single", SINGLE, tree(MANY, SINGLE["hosts"]), {}),
+    "liar": ("lb1", CLUSTER, tree(MANY, CLUSTER["hosts"]), {"roles": ["data", "web", "monitor"]}),
+    "own": ("lb1", CLUSTER, tree(["keepalived:password"], ["lb1"]), {}),
     "none": ("web1", CLUSTER, {}, {}),
     "another": ("web1", CLUSTER, tree(["redis:replication"]), {}),
 }
@@ -60,7 +66,7 @@ def pillars(tmp_path_factory):
     for name, topology, secrets, claims in ORDERS.values():
         folder = tmp_path_factory.mktemp(name)
         options = minion(folder, name, topology)
-        (folder / "pillar" / "secrets_of_roles.yaml").write_text(yaml.safe_dump(MANY))
+        (folder / "pillar" / "secrets_of_roles.yaml").write_text(yaml.safe_dump(MANY | EACH))
         (folder / "pillar" / "secrets.sls").write_text(yaml.safe_dump(secrets))
         asked.append((options, grains(name, "Debian-13") | claims))
     command = [sys.executable, "-c", COMPILE]
@@ -82,12 +88,24 @@ def test_a_host_is_told_the_secrets_of_its_roles_and_no_other(pillars, name):
     assert set(pillars[name]["withheld"]) == set(MANY) - wanted
 
 
+@pytest.mark.parametrize("name", CLUSTER["hosts"])
+def test_a_host_is_told_its_own_key_and_only_the_monitor_those_of_all(pillars, name):
+    told = pillars[name]["zabbix"]
+    assert told["psk"] == f"the key of {name}"
+    assert told.get("psks") == (keys_of(CLUSTER["hosts"]) if name == "monitor" else None)
+    assert json.dumps(pillars[name]).count("the key of") == (1 + len(CLUSTER["hosts"]) if name == "monitor" else 1)
+
+
+def test_a_host_that_claims_to_be_the_monitor_is_told_no_key_of_others(pillars):
+    assert json.dumps(pillars["liar"]).count("the key of") == 1
+
+
 def test_no_pillar_has_an_error(pillars):
     assert {name: pillar["_errors"] for name, pillar in pillars.items() if "_errors" in pillar} == {}
 
 
 def test_one_host_of_every_role_is_told_all_that_it_needs(pillars):
-    assert known_to(pillars["single"]) == set(MANY) - {"logs:password"}
+    assert known_to(pillars["single"]) == set(MANY)
 
 
 def test_roles_that_a_host_claims_for_itself_open_nothing(pillars):
@@ -132,4 +150,5 @@ def test_every_secret_of_a_formula_is_told_to_somebody():
         for key, part in schema["properties"].items()
         if part.get("writeOnly")
     }
-    assert secret == set(ROLES_OF)
+    # The keys of agents are no formula's: agents and server have them in common.
+    assert secret == set(ROLES_OF) - {"zabbix:psk"}

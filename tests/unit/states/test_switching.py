@@ -21,6 +21,8 @@ from rendering import STATES
 
 HAPROXY, KEEPALIVED = "/etc/haproxy/haproxy.cfg", "/etc/keepalived/keepalived.conf"
 SAVE = "/usr/local/sbin/save-server-states"
+# What it says where the status page cannot be had.
+FALLBACK = "/etc/haproxy/status-page.html"
 STREAM, PAGES = "/api/v1/stream", "/api/v1/fibonacci"
 PATIENCE = 60
 
@@ -78,11 +80,15 @@ class Door:
             (r"^    bind :::80 v6only\n", ""),
             (r"127\.0\.0\.1:8404", f"127.0.0.1:{self.status_port}"),
             (r"\b10\.77\.2\.(2\d):8080", rf"127.0.0.\1:{port_of_web_hosts}"),
+            # Nobody is there; on a machine with a lab, there is.
+            (r"\b10\.77\.2\.40:8090", f"127.0.0.29:{port_of_web_hosts}"),
             (r"\bport=8080", f"port={port_of_web_hosts}"),
             (r"/run/haproxy-master\.sock", f"{self.folder}/master.sock"),
             (r"/run/haproxy-servers\.state", f"{self.folder}/servers.state"),
             (r"/run/haproxy/admin\.sock", f"{self.folder}/admin.sock"),
+            (re.escape(FALLBACK), f"{self.folder}/status-page.html"),
         ]
+        (self.folder / "status-page.html").write_text(host.text(FALLBACK))
         self.configure(host.text(HAPROXY))
         (self.folder / "save").write_text(self.moved(host.text(SAVE)))
         (self.folder / "servers.state").write_text("1\n")
@@ -209,7 +215,9 @@ def page(number):
 
 def test_haproxy_accepts_its_configuration(host, tmp_path):
     if "lb" in host.roles:
-        (tmp_path / "haproxy.cfg").write_text(host.text(HAPROXY))
+        (tmp_path / "status-page.html").write_text(host.text(FALLBACK))
+        text = host.text(HAPROXY).replace(FALLBACK, str(tmp_path / "status-page.html"))
+        (tmp_path / "haproxy.cfg").write_text(text)
         done = subprocess.run(
             [command("haproxy"), "-c", "-f", tmp_path / "haproxy.cfg"], capture_output=True, text=True, check=False
         )
@@ -297,6 +305,50 @@ def test_address_is_taken_over_within_three_seconds(hosts, osfinger):
     check = host.settings["keepalived"]["check"]
     assert 3 * interval + (256 - priority) / 256 * interval < 3
     assert check["interval"] * check["fall"] + interval < 3
+
+
+# --- the id of a request ----------------------------------------------------------------------------------------------
+
+
+def told(port, target="/", *ids):
+    """Return the status, what the answer says of the request's id, and what the web host heard of it."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.putrequest("GET", target)
+        for id in ids:
+            connection.putheader("X-Request-ID", id)
+        connection.endheaders()
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status, answer.headers.get_all("X-Request-ID"), answer.headers.get("X-Heard")
+    finally:
+        connection.close()
+
+
+def test_only_an_id_that_is_sane_as_a_whole_is_taken_over(house):
+    house.web_hosts(1, 2)
+    door = house.door()
+
+    assert told(door.port, "/", "own-id_1.2") == (200, ["own-id_1.2"], "own-id_1.2")
+    lists = ["good, <script>"], ["<script>, good"], ["good", "<script>"], ["good", "better"]
+    for strange in (*lists, ["a b"], [""], []):
+        status, ids, heard = told(door.port, "/", *strange)
+        # One of HAProxy's own, and the same to everybody.
+        assert (status, ids) == (200, [heard]), strange
+        assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", heard), strange
+
+
+def test_what_haproxy_itself_answers_says_the_id_too(house):
+    door = house.door()
+
+    for target in ("/", "/zabbix/", "/status-page"):
+        assert told(door.port, target, "own-id") == (503, ["own-id"], None), target
+    limited = door.folder.joinpath("haproxy.cfg").read_text()
+    limited, count = re.subn(r"sc_http_req_rate\(0\) gt \d+", "always_true", limited)
+    assert count == 1
+    door.configure(limited)
+    door.reload()
+    assert told(door.port, "/", "own-id") == (429, ["own-id"], None)
 
 
 # --- which web host is asked ------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from salt.exceptions import CommandExecutionError
 
-from rendering import CLUSTER, ROOT, SECRET, SINGLE, SPREAD, STATES, grains, load, minion
+from rendering import CLUSTER, IDENTITY, ROOT, SECRET, SINGLE, SPREAD, STATES, grains, load, minion
 
 LOOPBACK = "127.0.0.1"
 
@@ -104,7 +104,10 @@ def test_bad_pillar_ends_the_apply_before_anything_is_done(salt_call):
 
 
 def check(pillar):
-    known = {"topology": SINGLE, "roles": [], "redis": {"password": SECRET}}
+    known = {"topology": SINGLE, "roles": []} | {
+        name: {"password": SECRET} for name in ("redis", "status_page", "zabbix_server")
+    }
+    known["rsyslog"] = {"identity": IDENTITY, "server_identity": IDENTITY}
     known["app"] = yaml.safe_load((ROOT / "salt" / "pillar" / "app.sls").read_text())["app"]
     return load(
         "_modules/turnkey.py",
@@ -167,6 +170,10 @@ def cluster(virtual_address=CLUSTER["virtual_address"], **hosts):
         (
             {"topology": cluster(other={"address": "10.77.2.41", "roles": ["monitor"]})},
             "topology:hosts: 2 hosts have the role monitor (monitor, other); at most one may",
+        ),
+        (
+            {"topology": cluster(other={"address": "10.77.2.41", "roles": ["logs"]})},
+            "topology:hosts: 2 hosts have the role logs (monitor, other); at most one may",
         ),
         (
             {"topology": cluster(web3={"address": "10.77.2.21", "roles": ["web"]})},

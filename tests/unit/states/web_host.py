@@ -20,7 +20,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path.startswith("/api/"):
             # Long enough that some are always on their way.
             time.sleep(0.02)
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(self.own), self.own))
+        heard = ", ".join(self.headers.get_all("X-Request-ID", [])).encode("latin-1")
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nX-Heard: %s\r\n\r\n"
+        self.wfile.write(head % (len(self.own), heard) + self.own)
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))

@@ -71,6 +71,7 @@ class Worker:
     def __init__(self, log: Path, redis_url: str, settings: dict[str, Any], *options: str) -> None:
         self._path = log
         environment = {"REDIS_URL": redis_url, "PATH": os.environ["PATH"], "PYTHONPATH": str(APP)}
+        environment |= {name: os.environ[name] for name in ("AUTOSCALE_KEEPALIVE",) if name in os.environ}
         environment |= {f"FIBONACCI_{name.upper()}": str(value) for name, value in settings.items()}
         command = [sys.executable, "-m", "celery", "--app", "web.worker", "worker", "--queues", "short,long"]
         command += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--hostname", f"{log.stem}@%h"]

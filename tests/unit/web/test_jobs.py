@@ -379,6 +379,25 @@ def _has_begun(worker: Worker) -> bool:
     return any(line["message"] == "job begun" for line in worker.log())
 
 
+def test_processes_grow_with_the_backlog_to_their_bound_and_shrink_again(
+    service: FlaskClient, start_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOSCALE_KEEPALIVE", "2")
+    jobs = [submit(service, {"start": 10_000 + number, "count": 3}) for number in range(200)]
+
+    worker = start_worker("--autoscale=4,1")
+
+    most = until(lambda: len(worker.children()) >= 4 and len(worker.children()))
+    assert most == 4
+    assert {ended(service, job)["state"] for job in jobs} == {"done"}
+    until(lambda: len(worker.children()) == 1)
+    # It goes on from there.
+    assert ended(service, submit(service, {"start": 9_000, "count": 3}))["state"] == "done"
+    assert sorted(worker.calculated()) == sorted(
+        {job["id"] for job in [*jobs, submit(service, {"start": 9_000, "count": 3})]}
+    )
+
+
 def test_lost_message_is_sent_again(
     service: FlaskClient, start_worker: Callable[..., Worker], server: RedisServer
 ) -> None:

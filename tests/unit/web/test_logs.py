@@ -60,6 +60,15 @@ def test_header_values_are_not_logged(client: FlaskClient, capsys: pytest.Captur
     assert "swordfish" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "query", ["token=swordfish", "page=1&swordfish", "page=swordfish+2", "%73wordfish=1&swordfish"]
+)
+def test_query_that_may_hold_a_secret_is_hidden(client: FlaskClient, log: Log, query: str) -> None:
+    client.get(f"{PATH}?{query}", buffered=True)
+    (line,) = log()
+    assert line["query"] == "(hidden)"
+
+
 def test_other_loggers_write_the_same_form(client: FlaskClient, log: Log) -> None:
     logging.getLogger("elsewhere").warning("two\nlines", extra={"detail": {1}})
     (line,) = log()

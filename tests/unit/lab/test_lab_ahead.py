@@ -1,0 +1,127 @@
+"""run_tests.py brings hosts up while suites run that need none: which, when, and what becomes of it when that fails."""
+
+import dataclasses
+
+import pytest
+import run_tests
+
+# A pretended lab: it writes down how it is called, and remembers what is up.
+SCRIPT = """#!/bin/sh
+echo "${0##*/} $*" >>called
+case $0 in
+    */down) rm -f is-up ;;
+    *) echo "$1" >is-up ;;
+esac
+[ "$FAILING" != "${0##*/} $*" ] || { echo 'it cannot be'; exit 1; }
+"""
+HOSTS_OF_THE_CLUSTER, HOST_ALONE = "up cluster --os debian-13 --no-apply", "up single --os debian-13"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Return a function that runs suites in a pretended lab, and tells what failed and what was called."""
+    (tmp_path / "lab").mkdir()
+    for name in ("up", "down"):
+        (tmp_path / "lab" / name).write_text(SCRIPT)
+        (tmp_path / "lab" / name).chmod(0o755)
+
+    def note(what):
+        with (tmp_path / "called").open("a") as file:
+            file.write(f"{what}\n")
+
+    def pretended(name):
+        def on_hosts(report, options):
+            with run_tests.lab(report, options, run_tests.TOPOLOGIES[name]):
+                note(name)
+
+        def alone(report, options):
+            # As slow as what was begun with it, so that there is one order.
+            if run_tests.LabAhead.started:
+                run_tests.LabAhead.started._child.wait()
+            note(name)
+            if name == run.interrupted:
+                raise KeyboardInterrupt
+
+        return dataclasses.replace(run_tests.SUITES[name], run=on_hosts if name in run_tests.TOPOLOGIES else alone)
+
+    def lab_that_is_up():
+        path = tmp_path / "is-up"
+        up = {"topology": path.read_text().strip(), "os": "debian-13"} if path.exists() else None
+        return up and up | {"repository": str(tmp_path)}
+
+    monkeypatch.setattr(run_tests, "ROOT", tmp_path)
+    monkeypatch.setattr(run_tests, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(run_tests, "SUITES", {name: pretended(name) for name in run_tests.SUITES})
+    monkeypatch.setattr(run_tests, "lab_that_is_up", lab_that_is_up)
+    for name in ("install", "install_venv_needs", "make_venv"):
+        monkeypatch.setattr(run_tests, name, lambda *arguments: None)
+    monkeypatch.setattr(run_tests.os, "geteuid", lambda: 0)
+
+    def run(*arguments, failing=""):
+        monkeypatch.setenv("FAILING", failing)
+        options = run_tests.parse(list(arguments))
+        reports = [run_tests.Report(name, tmp_path) for name in run_tests.SUITES if name in options.suite]
+        try:
+            run_tests.run_suites(reports, options)
+        except KeyboardInterrupt:
+            assert run.interrupted
+        failed = {report.suite: report.failures for report in reports if report.failures}
+        return failed, [line.strip() for line in (tmp_path / "called").read_text().splitlines()]
+
+    run.interrupted = None
+    return run
+
+
+def test_hosts_come_up_meanwhile_and_are_complete_where_the_cores_are_idle(run):
+    failed, called = run()
+    assert failed == {}
+    assert called == [
+        *(HOSTS_OF_THE_CLUSTER, "lint", "unit", "states", "up cluster --os debian-13", "cluster", "down"),
+        *(HOST_ALONE, "browser", "infra", "down"),
+    ]
+
+
+def test_states_that_could_not_be_applied_meanwhile_fail_the_suite_and_are_not_tried_again(run, capfd):
+    failed, called = run("--suite", "browser", "infra", failing=HOST_ALONE)
+    assert called == [HOST_ALONE, "browser", "down"]
+    (told, _) = failed["infra"]
+    assert (list(failed), told) == (["infra"], "lab/up single --os debian-13, begun with an earlier suite ended with 1")
+    assert "it cannot be" in capfd.readouterr().out
+
+
+def test_hosts_that_could_not_be_made_meanwhile_are_the_next_lab_ups_to_tell_of(run):
+    failed, called = run("--suite", "lint", "cluster", failing=HOSTS_OF_THE_CLUSTER)
+    assert failed == {}
+    assert called == [HOSTS_OF_THE_CLUSTER, "lint", "up cluster --os debian-13", "cluster", "down"]
+
+
+@pytest.mark.parametrize("suites", [["lint", "browser"], ["cluster"], ["cluster", "infra"]], ids=" ".join)
+def test_nothing_is_begun_where_nobody_needs_it_or_waits_anyway(run, suites):
+    failed, called = run("--suite", *suites)
+    assert failed == {}
+    assert [line for line in called if line.startswith("up")] == [
+        f"up {run_tests.TOPOLOGIES[name]} --os debian-13" for name in suites if name in run_tests.TOPOLOGIES
+    ]
+
+
+def test_a_lab_that_is_kept_is_in_the_way_of_the_next_until_its_suite(run):
+    failed, called = run("--suite", "cluster", "browser", "infra", "--keep")
+    assert failed == {}
+    assert called == ["up cluster --os debian-13", "cluster", "browser", "down", HOST_ALONE, "infra"]
+
+
+@pytest.mark.parametrize("interrupted", ["lint", "browser"])
+def test_after_an_interruption_nothing_is_left(run, interrupted):
+    run.interrupted = interrupted
+    failed, called = run("--suite", "lint", "browser", "cluster", "infra")
+    assert failed == {interrupted: ["interrupted"]}
+    assert called[-2:] == [interrupted, "down"]
+
+
+def test_who_is_not_root_or_has_hosts_begins_nothing(run, monkeypatch, tmp_path):
+    (tmp_path / "config").touch()
+    run("--suite", "lint", "browser", "--ssh-config", str(tmp_path / "config"))
+    monkeypatch.setattr(run_tests.os, "geteuid", lambda: 1000)
+    _, called = run("--suite", "lint", "browser", "infra")
+    assert "lint" in called
+    assert HOST_ALONE not in called[: called.index("browser")]
