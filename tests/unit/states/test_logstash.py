@@ -390,7 +390,7 @@ TOLD = {
         {"nginx.cache": "HIT", "destination.address": None, "event.duration": 0},
     ),
     "an error of nginx": (
-        ('"program":"nginx-error"',),
+        ('"program":"nginx-error"', "[crit]"),
         {
             "event.dataset": "nginx.error",
             "log.level": "crit",
@@ -398,6 +398,15 @@ TOLD = {
             "process.thread.id": 5128,
             "message": "*36 connect() to unix:/run/gunicorn.sock failed (2: No such file or directory) "
             "while connecting to upstream",
+        },
+    ),
+    "systemd, of the unit that tells nginx's errors": (
+        ('"program":"nginx-error"', "compat systemd cgroup"),
+        {
+            "event.dataset": "nginx.error",
+            "log.level": "warning",
+            "message": "Failed to attach 1731 to compat systemd cgroup '/system.slice/nginx-error.service', ignoring: "
+            "No such file or directory",
         },
     ),
     "a page in the app": (
