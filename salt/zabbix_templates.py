@@ -765,8 +765,9 @@ T.trigger(
     told="{ITEM.LASTVALUE1} in five minutes",
 )
 T.trigger(
+    # Longer than it takes to look twice: a host's first look finds all that it has said so far on its way.
     "logs-wait", "Logs wait for the log host", "AVERAGE",
-    "(min(stack.logs.waiting,#3)>{$LOGS.WAITING} or min(stack.logs.oldest,#3)>{$LOGS.OLDEST})"
+    "(min(stack.logs.waiting,#9)>{$LOGS.WAITING} or min(stack.logs.oldest,#3)>{$LOGS.OLDEST})"
     " and last(stack.logs.well)>0",
 )  # fmt: skip
 T.graph(
