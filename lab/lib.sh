@@ -7,6 +7,7 @@ root=$PWD
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export VAGRANT_CHECKPOINT_DISABLE=1 # no calls home
 readonly LABEL=turnkey.lab          # on every container and network of a lab; nothing else is touched
+readonly OURS=turnkey.root=$root    # on those of this repository's
 # shellcheck disable=SC2034  # not every script uses every name
 readonly IMAGE=turnkey-lab BASE=turnkey-base REMEMBERED=.vagrant/turnkey.env
 readonly LOG=$root/.vagrant/lab.log ENGINE_LOG=/var/log/turnkey-dockerd.log
@@ -33,10 +34,12 @@ need_root() {
     [ "$(id -u)" = 0 ] || fail 'must run as root (try sudo)'
 }
 
-# One run at a time changes the lab. What outlives a run (the engine, Vagrant's ssh) must not inherit the lock: 9>&-.
+# One run at a time changes labs. What outlives a run (the engine, Vagrant's ssh) must not inherit the lock: 9>&-.
 take_lock() {
     exec 9>/run/turnkey-lab.lock
-    flock --nonblock 9 || fail 'another lab/up or lab/down is at work on this machine'
+    flock --nonblock 9 && return
+    step 'Waiting: another lab/up or lab/down is at work on this machine'
+    flock --timeout 1800 9 || fail 'another lab/up or lab/down is at work on this machine, since half an hour'
 }
 
 engine_answers() {
@@ -64,9 +67,10 @@ start_engine() {
     fail "the engine does not answer${dockerd:+; all it said: $ENGINE_LOG}"
 }
 
-# One line per lab host, in the order they were made: host, address, roles, OS, topology, repository, container, state.
+# One line per host of this repository's lab, or of all that have a label, in the order they were made: host, address, roles,
+# OS, topology, repository, container, state.
 lab_hosts() {
-    docker ps --all --filter "label=$LABEL" --format \
+    docker ps --all --filter "label=${1:-$OURS}" --format \
         '{{.Label "turnkey.host"}}|{{.Label "turnkey.address"}}|{{.Label "turnkey.roles"}}|{{.Label "turnkey.os"}}|{{.Label "turnkey.lab"}}|{{.Label "turnkey.root"}}|{{.ID}}|{{.State}}' |
         tac
 }
@@ -74,7 +78,7 @@ lab_hosts() {
 # Where clients come: the virtual address, or else the first host with the role lb.
 base_url() {
     local address='' of_host roles port
-    address=$(docker ps --all --filter "label=$LABEL" --format '{{.Label "turnkey.virtual"}}' | grep -m 1 .) || true
+    address=$(docker ps --all --filter "label=$OURS" --format '{{.Label "turnkey.virtual"}}' | grep -m 1 .) || true
     while IFS='|' read -r _ of_host roles _; do
         case ,$roles, in *,lb,*) address=${address:-$of_host} ;; esac
     done < <(lab_hosts)
