@@ -25,7 +25,7 @@ from xml.etree import ElementTree
 ROOT = pathlib.Path(__file__).resolve().parent
 CACHE = ROOT / ".cache"
 VENV = CACHE / "venv"
-SCREENSHOTS = CACHE / "screenshots"
+SCREENSHOTS = pathlib.Path(os.environ.get("SCREENSHOTS", CACHE / "screenshots"))
 LOCK = ROOT / "requirements" / "dev.txt"
 BUILD_LOCK = ROOT / "requirements" / "build.txt"
 PYTHON = str(VENV / "bin" / "python")
@@ -71,6 +71,8 @@ class Suite:
     run: Callable[["Report", argparse.Namespace], None]
     # Whether states may be applied meanwhile: it leaves the cores idle, and whatever it waits for may take long.
     is_idle: bool = False
+    # Another that may run meanwhile, on hosts of its own: it mostly waits.
+    beside: str = ""
 
 
 class CannotRunError(Exception):
@@ -173,9 +175,11 @@ SUITES = {
         ),
         states,
     ),
-    "cluster": Suite("the stack on several hosts, any of which is lost meanwhile", ("ssh",), cluster),
-    # Between the two of hosts: meanwhile the host of the next comes up.
-    "browser": Suite("the explorer in a real browser: no root, no hosts", ("chromium", "redis-server"), browser, True),
+    # The last before hosts are needed: meanwhile they become what they are to be.
+    "browser": Suite(
+        "the explorer in a real browser: no root, no hosts", ("chromium", "redis-server"), browser, is_idle=True
+    ),
+    "cluster": Suite("the stack on several hosts, any of which is lost meanwhile", ("ssh",), cluster, beside="infra"),
     "infra": Suite(
         "the whole stack on one host (of a lab, unless --ssh-config names another)",
         ("apt-ftparchive", "chromium", "gpg", "ruby", "ssh"),
@@ -192,7 +196,7 @@ TOPOLOGIES = {"cluster": "cluster", "infra": "single"}
 def lab(report: "Report", options: argparse.Namespace, topology: str) -> Iterator[None]:
     """Hosts that run the stack. Those that were up before stay up; so do new ones with --keep."""
     ahead = LabAhead.started
-    found = None if ahead else lab_that_is_up()
+    found = None if ahead else lab_in_the_way(topology)
     wanted = {"topology": topology, "os": options.os, "repository": str(ROOT)}
     if found and found != wanted:
         told = "{topology} on {os}, of the repository in {repository}".format_map(found)
@@ -200,7 +204,7 @@ def lab(report: "Report", options: argparse.Namespace, topology: str) -> Iterato
         if found["repository"] != str(ROOT) and "CI" not in os.environ:
             raise CannotRunError(f"another lab is up: {told}; end it with lab/down first")
         print(f"Taking down the lab that is up: {told}", flush=True)
-        report.tool("lab/down", ["lab/down"], limit=300)
+        report.tool("lab/down", ["lab/down", *(["--all"] if found["repository"] != str(ROOT) else [])], limit=300)
     try:
         is_up = not ahead or ahead.told(report)
         # Never once more, where one has failed to apply the states: that would be forgiven.
@@ -208,6 +212,7 @@ def lab(report: "Report", options: argparse.Namespace, topology: str) -> Iterato
             is_up = report.tool("lab/up", ["lab/up", topology, "--os", options.os], limit=45 * 60)
         if not is_up:
             raise CannotRunError("without a lab there is nothing to test; the log of lab/up is above")
+        Beside.begin(options, SUITES[report.suite].beside)
         yield
     finally:
         if found != wanted and not options.keep:
@@ -217,39 +222,55 @@ def lab(report: "Report", options: argparse.Namespace, topology: str) -> Iterato
 class LabAhead:
     """Hosts that are brought up while other suites run: on a bare machine that takes minutes.
 
-    During a suite that leaves the cores idle the states are applied on them too, and no other lab/up is needed.
+    During a suite that leaves the cores idle the states are applied on them too, and the lab/up of their own suite has
+    nothing left to do.
     """
 
     started: "LabAhead | None" = None
 
-    def __init__(self, topology: str, options: argparse.Namespace, apply: bool) -> None:
-        self.applies = apply
-        self._command = ["lab/up", topology, "--os", options.os, *([] if apply else ["--no-apply"])]
+    def __init__(self, topology: str, options: argparse.Namespace) -> None:
+        self.applies = False
+        self._command = ["lab/up", topology, "--os", options.os]
         self._log = CACHE / "lab-ahead.log"
+        self._children: list[subprocess.Popen[bytes]] = []
         CACHE.mkdir(exist_ok=True)
-        with self._log.open("w") as log:
-            self._child = subprocess.Popen(
-                self._command,
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+        self._log.write_text("")
+
+    def go_on(self, apply: bool) -> None:
+        """Bring the hosts up, with their states or without; what is at it already is waited for by lab/up itself."""
+        self.applies = apply
+        with self._log.open("a") as log:
+            self._children.append(
+                subprocess.Popen(
+                    [*self._command, *([] if apply else ["--no-apply"])],
+                    cwd=ROOT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
             )
 
     @classmethod
     def begin(cls, options: argparse.Namespace, suite: str, *later: str) -> None:
         """Begin, where there is something to gain: *suite*, which is next, needs no hosts, and one of *later* does."""
         topology = next((TOPOLOGIES[name] for name in later if name in TOPOLOGIES), None)
-        if cls.started or suite in TOPOLOGIES or not topology:
+        apply = SUITES[suite].is_idle
+        if suite in TOPOLOGIES or not topology:
             return
-        if options.ssh_config or os.geteuid() != 0 or lab_that_is_up():
+        if cls.started:
+            if apply and not cls.started.applies:
+                cls.started.go_on(apply)
+            return
+        topology = options.topology or topology
+        if options.ssh_config or os.geteuid() != 0 or lab_in_the_way(topology):
             return
         # No two may install packages at once: all of them now. What cannot be had is told by the suite.
         with contextlib.suppress(CannotRunError):
             install_commands(need for name in (suite, *later) for need in SUITES[name].needs)
             install_venv_needs()
-            cls.started = cls(options.topology or topology, options, apply=SUITES[suite].is_idle)
+            cls.started = cls(topology, options)
+            cls.started.go_on(apply)
 
     @classmethod
     def clear_away(cls) -> None:
@@ -262,7 +283,7 @@ class LabAhead:
         """Wait until it has ended, and report what it said and, of one that was the only one, whether it failed."""
         self._end(limit=45 * 60)
         # Had one that applies nothing failed, the lab/up after it tells why.
-        failed = self.applies and self._child.returncode != 0
+        failed = self.applies and self._children[-1].returncode != 0
         tell = ["sh", "-c", 'cat "$0"; exit "$1"', str(self._log), str(int(failed))]
         return report.tool(f"{' '.join(self._command)}, begun with an earlier suite", tell)
 
@@ -270,20 +291,90 @@ class LabAhead:
         """Wait until it has ended, and end it after *limit* seconds."""
         type(self).started = None
         try:
-            self._child.wait(timeout=limit)
+            for child in self._children:
+                child.wait(timeout=limit)
         except BaseException as error:
-            end(self._child)
+            for child in self._children:
+                end(child)
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
 
 
-def lab_that_is_up() -> dict[str, str] | None:
+class Beside:
+    """A suite that runs meanwhile: by this very script, in a copy of the tree, as a lab is one of its tree."""
+
+    started: "Beside | None" = None
+
+    def __init__(self, suite: str, options: argparse.Namespace) -> None:
+        self.suite = suite
+        self._tree, self._log, self._results = CACHE / "beside", CACHE / "beside.log", CACHE / "beside.results"
+        for folder in (self._tree, self._results):
+            shutil.rmtree(folder, ignore_errors=True)
+        copy_tree(self._tree)
+        self.began = time.monotonic()
+        self._command = ["./run_tests.py", "--suite", suite, "--os", options.os, "--hosts", options.hosts]
+        with self._log.open("w") as log:
+            self._child = subprocess.Popen(
+                [sys.executable, *self._command, "--junit", str(self._results)],
+                cwd=self._tree,
+                env=os.environ | {"SCREENSHOTS": str(SCREENSHOTS)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @classmethod
+    def begin(cls, options: argparse.Namespace, suite: str) -> None:
+        """Begin *suite*, where the whole of it is to run; not where hosts are to be kept for a look at them."""
+        if suite in options.suite and not (options.topology or options.keep or options.k):
+            cls.started = cls(suite, options)
+
+    @classmethod
+    def clear_away(cls) -> None:
+        """End what no one has waited for."""
+        if started := cls.started:
+            cls.started = None
+            end(started._child)
+            run([str(started._tree / "lab" / "down")], 300)
+
+    def told(self, report: "Report") -> None:
+        """Tell what it says until it has ended, and take over what it came to."""
+        print(f"-- {' '.join(self._command)}, begun with an earlier suite", flush=True)
+        limit = time.monotonic() + 60 * 60
+        with self._log.open() as log:
+            is_over = False
+            while not is_over and time.monotonic() < limit:
+                is_over = self._child.poll() is not None
+                print(log.read(), end="", flush=True)
+                time.sleep(1)
+        if not is_over:
+            report.fail("did not end within an hour")
+            return
+        type(self).started = None
+        report.take_over(self._results)
+        if self._child.returncode != 0 and not report.failures:
+            report.fail(f"ended with {self._child.returncode}")
+
+
+def copy_tree(target: pathlib.Path) -> None:
+    """Copy what belongs to the tree, and have the copy use the same virtual environment."""
+    for file in tree():
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / file, target / file, follow_symlinks=False)
+    (target / CACHE.name).mkdir()
+    (target / VENV.relative_to(ROOT)).symlink_to(VENV)
+
+
+def lab_in_the_way(topology: str) -> dict[str, str] | None:
+    """Return what is known of the lab that is this tree's, or of another's with the same hosts."""
     if not shutil.which("docker"):
         return None
     labels = "\t".join(f'{{{{.Label "turnkey.{label}"}}}}' for label in ("lab", "os", "root"))
     command = ["docker", "ps", "--all", "--filter", "label=turnkey.lab", "--format", labels]
     told = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
-    return dict(zip(("topology", "os", "repository"), told[0].split("\t"), strict=True)) if told else None
+    labs = (dict(zip(("topology", "os", "repository"), line.split("\t"), strict=True)) for line in told)
+    return next((lab for lab in labs if lab["repository"] == str(ROOT) or lab["topology"] == topology), None)
 
 
 # --- what the suites need ---------------------------------------------------------------------------------------------
@@ -328,7 +419,7 @@ def install_venv_needs() -> None:
 def make_venv() -> None:
     """Bring .cache/venv to what the lock says."""
     stamp = VENV / "stamp"
-    python = f"{sys.version} {sys.executable} {VENV}".encode()
+    python = f"{sys.version} {sys.executable} {VENV.resolve()}".encode()
     wanted = hashlib.sha256(BUILD_LOCK.read_bytes() + LOCK.read_bytes() + python).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted and works([PYTHON, "-c", "import pytest, salt"]):
         return
@@ -382,14 +473,18 @@ def unprivileged() -> list[str]:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def repository_files() -> list[str]:
-    """The files that git has, or would take; as root in another user's clone too."""
+def tree() -> list[str]:
+    """The files and links that git has, or would take; as root in another user's clone too."""
     git = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     told = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
     if told.returncode:
         raise CannotRunError(f"git cannot say which files belong here: {told.stderr.strip()}")
-    paths = (pathlib.Path(ROOT, name) for name in told.stdout.split("\0") if name)
-    return sorted(str(path.relative_to(ROOT)) for path in set(paths) if path.is_file() and not path.is_symlink())
+    paths = ((name, ROOT / name) for name in told.stdout.split("\0") if name)
+    return sorted({name for name, path in paths if path.is_file() or path.is_symlink()})
+
+
+def repository_files() -> list[str]:
+    return [file for file in tree() if not (ROOT / file).is_symlink()]
 
 
 def is_plain(file: str) -> bool:
@@ -517,6 +612,15 @@ class Report:
         if done != 0 and len(self.failures) == failed_before and not nothing_chosen:
             self.fail(f"{name}: pytest {done}")
 
+    def take_over(self, folder: pathlib.Path) -> None:
+        """Make what the suite came to elsewhere, as `write_junit` writes it, what it came to here."""
+        for results in sorted(folder.glob(f"{self.suite}*.xml")):
+            self._count(results)
+            if results.stem == self.suite:
+                shutil.copyfile(results, self._work / results.name)
+            else:
+                self._cases.extend(ElementTree.parse(results).iter("testcase"))  # noqa: S314  our own
+
     def _count(self, results: pathlib.Path) -> None:
         for case in ElementTree.parse(results).iter("testcase"):  # noqa: S314  pytest's own
             if case.find("failure") is not None or case.find("error") is not None:
@@ -543,6 +647,7 @@ def run_suites(reports: list[Report], options: argparse.Namespace) -> None:
             LabAhead.begin(options, *(each.suite for each in reports[number:]))
             run_suite(report, options)
     finally:
+        Beside.clear_away()
         LabAhead.clear_away()
 
 
@@ -552,6 +657,10 @@ def run_suite(report: Report, options: argparse.Namespace) -> None:
     report.ran = True
     began = time.monotonic()
     try:
+        if Beside.started and Beside.started.suite == report.suite:
+            began = Beside.started.began
+            Beside.started.told(report)
+            return
         install_commands(suite.needs)
         make_venv()
         suite.run(report, options)
@@ -565,7 +674,7 @@ def run_suite(report: Report, options: argparse.Namespace) -> None:
         print(f"== {report.suite}: {clock(report.seconds)}", flush=True)
 
 
-def summarize(reports: list[Report]) -> int:
+def summarize(reports: list[Report], seconds: float) -> int:
     """Print the one table and the closing line; return how many checks failed."""
     print(f"\n{'suite':<10}{'passed':>8}{'failed':>8}{'skipped':>9}{'time':>8}")
     for report in reports:
@@ -578,7 +687,7 @@ def summarize(reports: list[Report]) -> int:
     if failures:
         print("\nFailed:", *(failure.splitlines()[0] for failure in failures), sep="\n  ")
     passed, skipped = sum(report.passed for report in reports), sum(report.skipped for report in reports)
-    print(f"\n{passed} passed, {len(failures)} failed, {skipped} skipped", flush=True)
+    print(f"\n{passed} passed, {len(failures)} failed, {skipped} skipped, in {clock(seconds)}", flush=True)
     return len(failures)
 
 
@@ -624,7 +733,7 @@ def main(arguments: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, interrupt)
     os.environ["PYTHONUNBUFFERED"] = "1"
-    interrupted = False
+    began, interrupted = time.monotonic(), False
     with tempfile.TemporaryDirectory(prefix="turnkey-tests-") as work:
         owner = ROOT.stat()
         if os.geteuid() == 0:
@@ -639,7 +748,7 @@ def main(arguments: list[str]) -> int:
         if options.junit:
             for report in reports:
                 report.write_junit(options.junit)
-        failed = summarize(reports)
+        failed = summarize(reports, time.monotonic() - began)
     return 130 if interrupted else 1 if failed else 0
 
 

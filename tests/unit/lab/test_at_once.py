@@ -1,4 +1,7 @@
-"""run_tests.py brings hosts up while suites run that need none: which, when, and what becomes of it when that fails."""
+"""run_tests.py does two things at once: which, when, and what becomes of it when that fails.
+
+It brings hosts up while suites run that need none, and runs a suite beside another, on a lab of its own.
+"""
 
 import dataclasses
 
@@ -15,6 +18,26 @@ esac
 [ "$FAILING" != "${0##*/} $*" ] || { echo 'it cannot be'; exit 1; }
 """
 HOSTS_OF_THE_CLUSTER, HOST_ALONE = "up cluster --os debian-13 --no-apply", "up single --os debian-13"
+CLUSTER = "up cluster --os debian-13"
+# And a pretended run of a suite in a copy of the tree.
+BESIDE = """
+import pathlib, sys, time
+tree = pathlib.Path(__file__).parents[2]
+with (tree / "called").open("a") as called:
+    print("beside", *sys.argv[1:-1], file=called)
+print("this is told")
+if "--hang" in (tree / "beside").read_text():
+    time.sleep(600)
+results = pathlib.Path(sys.argv[-1])
+results.mkdir()
+case = '<testcase classname="x" name="%s">%s</testcase>'
+(results / "infra.xml").write_text(f"<testsuite>{case % ('a', '')}{case % ('b', '')}</testsuite>")
+failed = "--fail" in (tree / "beside").read_text()
+tool = case % ("lab/up", "<failure/>" if failed else "")
+(results / "infra-tools.xml").write_text(f"<testsuite>{tool}</testsuite>")
+sys.exit(failed)
+"""
+INFRA_BESIDE = "beside --suite infra --os debian-13 --hosts all --junit"
 
 
 @pytest.fixture
@@ -33,18 +56,27 @@ def run(tmp_path, monkeypatch):
         def on_hosts(report, options):
             with run_tests.lab(report, options, run_tests.TOPOLOGIES[name]):
                 note(name)
+                if name == run.interrupted:
+                    raise KeyboardInterrupt
 
         def alone(report, options):
             # As slow as what was begun with it, so that there is one order.
             if run_tests.LabAhead.started:
-                run_tests.LabAhead.started._child.wait()
+                run_tests.LabAhead.started._children[-1].wait()
             note(name)
             if name == run.interrupted:
                 raise KeyboardInterrupt
 
         return dataclasses.replace(run_tests.SUITES[name], run=on_hosts if name in run_tests.TOPOLOGIES else alone)
 
-    def lab_that_is_up():
+    def copy_tree(target):
+        (target / "lab").mkdir(parents=True)
+        (target / "run_tests.py").write_text(BESIDE)
+        (target / "lab" / "down").write_text(f"#!/bin/sh\necho down beside >>{tmp_path}/called\n")
+        (target / "lab" / "down").chmod(0o755)
+        (tmp_path / "beside").write_text(run.beside)
+
+    def lab_in_the_way(topology):
         path = tmp_path / "is-up"
         up = {"topology": path.read_text().strip(), "os": "debian-13"} if path.exists() else None
         return up and up | {"repository": str(tmp_path)}
@@ -52,7 +84,8 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr(run_tests, "ROOT", tmp_path)
     monkeypatch.setattr(run_tests, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(run_tests, "SUITES", {name: pretended(name) for name in run_tests.SUITES})
-    monkeypatch.setattr(run_tests, "lab_that_is_up", lab_that_is_up)
+    monkeypatch.setattr(run_tests, "lab_in_the_way", lab_in_the_way)
+    monkeypatch.setattr(run_tests, "copy_tree", copy_tree)
     for name in ("install", "install_venv_needs", "make_venv"):
         monkeypatch.setattr(run_tests, name, lambda *arguments: None)
     monkeypatch.setattr(run_tests.os, "geteuid", lambda: 0)
@@ -66,19 +99,33 @@ def run(tmp_path, monkeypatch):
         except KeyboardInterrupt:
             assert run.interrupted
         failed = {report.suite: report.failures for report in reports if report.failures}
+        run.passed = {report.suite: report.passed for report in reports}
         return failed, [line.strip() for line in (tmp_path / "called").read_text().splitlines()]
 
-    run.interrupted = None
+    run.interrupted, run.beside = None, ""
     return run
 
 
 def test_hosts_come_up_meanwhile_and_are_complete_where_the_cores_are_idle(run):
+    failed, called = run("--suite", "lint", "unit", "states", "browser", "cluster")
+    assert failed == {}
+    assert called == [HOSTS_OF_THE_CLUSTER, "lint", "unit", "states", CLUSTER, "browser", "cluster", "down"]
+
+
+def test_the_host_alone_is_tested_beside_the_cluster(run, capfd):
     failed, called = run()
     assert failed == {}
-    assert called == [
-        *(HOSTS_OF_THE_CLUSTER, "lint", "unit", "states", "up cluster --os debian-13", "cluster", "down"),
-        *(HOST_ALONE, "browser", "infra", "down"),
-    ]
+    assert called[:6] == [HOSTS_OF_THE_CLUSTER, "lint", "unit", "states", CLUSTER, "browser"]
+    # In whichever order.
+    assert sorted(called[6:]) == sorted([INFRA_BESIDE, "cluster", "down"])
+    assert "this is told" in capfd.readouterr().out
+    assert run.passed["infra"] == 3
+
+
+def test_what_fails_beside_fails_the_run(run):
+    run.beside = "--fail"
+    failed, _ = run("--suite", "cluster", "infra")
+    assert (failed, run.passed["infra"]) == ({"infra": ["x::lab/up"]}, 2)
 
 
 def test_states_that_could_not_be_applied_meanwhile_fail_the_suite_and_are_not_tried_again(run, capfd):
@@ -92,10 +139,10 @@ def test_states_that_could_not_be_applied_meanwhile_fail_the_suite_and_are_not_t
 def test_hosts_that_could_not_be_made_meanwhile_are_the_next_lab_ups_to_tell_of(run):
     failed, called = run("--suite", "lint", "cluster", failing=HOSTS_OF_THE_CLUSTER)
     assert failed == {}
-    assert called == [HOSTS_OF_THE_CLUSTER, "lint", "up cluster --os debian-13", "cluster", "down"]
+    assert called == [HOSTS_OF_THE_CLUSTER, "lint", CLUSTER, "cluster", "down"]
 
 
-@pytest.mark.parametrize("suites", [["lint", "browser"], ["cluster"], ["cluster", "infra"]], ids=" ".join)
+@pytest.mark.parametrize("suites", [["lint", "browser"], ["cluster"], ["infra"]], ids=" ".join)
 def test_nothing_is_begun_where_nobody_needs_it_or_waits_anyway(run, suites):
     failed, called = run("--suite", *suites)
     assert failed == {}
@@ -105,9 +152,16 @@ def test_nothing_is_begun_where_nobody_needs_it_or_waits_anyway(run, suites):
 
 
 def test_a_lab_that_is_kept_is_in_the_way_of_the_next_until_its_suite(run):
-    failed, called = run("--suite", "cluster", "browser", "infra", "--keep")
+    failed, called = run("--suite", "cluster", "infra", "--keep")
     assert failed == {}
-    assert called == ["up cluster --os debian-13", "cluster", "browser", "down", HOST_ALONE, "infra"]
+    assert called == [CLUSTER, "cluster", "down", HOST_ALONE, "infra"]
+
+
+def test_an_interruption_ends_what_runs_beside(run):
+    run.interrupted, run.beside = "cluster", "--hang"
+    failed, called = run("--suite", "cluster", "infra")
+    assert failed == {"cluster": ["interrupted"]}
+    assert called[-2:] == ["down", "down beside"]
 
 
 @pytest.mark.parametrize("interrupted", ["lint", "browser"])
