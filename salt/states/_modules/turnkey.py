@@ -174,14 +174,21 @@ def fingerprint(formula, *facts):
         salt-call turnkey.fingerprint nginx
     """
     hashed = hashlib.sha256()
-    for path in sorted(__salt__["cp.list_master"](prefix=f"{formula}/files/")):
+    for path in sorted(path for path in _files() if path.startswith(f"{formula}/files/")):
         hashed.update(__salt__["cp.hash_file"](f"salt://{path}")["hsum"].encode())
     hashed.update(json.dumps([settings(formula), *facts], sort_keys=True).encode())
     return hashed.hexdigest()[:16]
 
 
 def _formulas():
-    return sorted(path.split("/")[0] for path in __salt__["cp.list_master"]() if path.endswith("/schema.yaml"))
+    return sorted(path.split("/")[0] for path in _files() if path.endswith("/schema.yaml"))
+
+
+def _files():
+    """Return the paths of all files that Salt serves: to list them takes a tenth of an apply, were it done each time."""
+    if "turnkey.files" not in __context__:
+        __context__["turnkey.files"] = __salt__["cp.list_master"]()
+    return __context__["turnkey.files"]
 
 
 def _hosts_with(roles):

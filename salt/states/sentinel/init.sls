@@ -40,10 +40,11 @@ sentinel:
     - show_changes: false
     - check_cmd: check-sentinel-config
 
+{% if not salt['file.file_exists']('/var/lib/redis/sentinel.conf') %}
 /var/lib/redis/sentinel.conf:
   cmd.run:
     - name: seed-redis sentinel /var/lib/redis/sentinel.conf
-    - creates: /var/lib/redis/sentinel.conf
+{% endif %}
 
 /etc/systemd/system/redis-sentinel.service.d/turnkey.conf:
   file.managed:
@@ -60,7 +61,9 @@ redis-sentinel.service:
     - check: ask-sentinel SENTINEL GET-MASTER-ADDR-BY-NAME {{ sentinel.name }}
 
 # The one setting that only Sentinel's own file can hold, and that changes with the topology.
+{% set told = "ask-sentinel SENTINEL MASTER " ~ sentinel.name ~ " | grep -A1 '^quorum$' | grep -qx " ~ quorum %}
+{% if salt['cmd.retcode'](told, python_shell=true, ignore_retcode=true) %}
 ask-sentinel SENTINEL SET {{ sentinel.name }} quorum {{ quorum }}:
-  cmd.run:
-    - unless: ask-sentinel SENTINEL MASTER {{ sentinel.name }} | grep -A1 '^quorum$' | grep -qx {{ quorum }}
+  cmd.run: []
+{% endif %}
 {% endif %}

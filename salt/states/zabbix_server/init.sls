@@ -13,10 +13,11 @@ zabbix_server:
     - mode: "0755"
 
 # In one transaction: cut off, nothing of it is there.
+{% if salt['cmd.retcode']('load-zabbix-schema --done', python_shell=true, ignore_retcode=true) %}
 schema of Zabbix:
   cmd.run:
     - name: load-zabbix-schema
-    - unless: load-zabbix-schema --done
+{% endif %}
 
 /usr/local/lib/turnkey/set-zabbix-password.php:
   file.managed:

@@ -70,8 +70,6 @@ class DataHost:
     def run(self, state):
         """Do what the state of this name does."""
         (chunk,) = (chunk for chunk in self._rendered.chunks if (chunk["__id__"], chunk["fun"]) == (state, "run"))
-        if "creates" in chunk and self.place(chunk["creates"]).exists():
-            return
         self.command(chunk["name"], check=True)
 
     def command(self, line, check=False):
@@ -87,7 +85,10 @@ class DataHost:
     def apply(self, units=("redis-server", "redis-sentinel")):
         """What an apply does: seeds where there are none, then the daemons, unless they run."""
         for unit in units:
-            self.run(f"/var/lib/redis/{SEEDS[unit]}.conf")
+            seed = f"/var/lib/redis/{SEEDS[unit]}.conf"
+            # Such a state there is only while the file is not.
+            if not self.place(seed).exists():
+                self.run(seed)
             if unit not in self.processes:
                 self.start(unit)
 
