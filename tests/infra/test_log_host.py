@@ -65,11 +65,11 @@ def test_every_host_and_program_has_a_file(machines: dict[str, Machine], keeper:
 
 
 def test_every_line_that_is_kept_is_json(keeper: Machine) -> None:
-    read = """
+    read = r"""
 import glob, json, sys
 lines = [(name, line) for name in glob.glob(f"{sys.argv[1]}/*/*.log") for line in open(name).readlines()[-200:]]
 # The last one of a file may not be whole yet.
-lines = [(name, line) for name, line in lines if line.endswith("\\n")]
+lines = [(name, line) for name, line in lines if line.endswith("\n")]
 def is_one(line):
     try:
         names = set(json.loads(line))
