@@ -48,12 +48,13 @@ for connection in held:
 until = time.monotonic() + 60
 """
 
-# Until it has told of them.
+# Until it has told of them, and for how long they are there.
 HOLD_UNTIL_TOLD = f"""{HOLD}
 while True:
     found = told()
+    ages = [request["age"] for worker in found["workers"] for request in worker["current"]]
     # A health check may be there for a moment.
-    if sum(len(worker["current"]) for worker in found["workers"]) == count or time.monotonic() > until:
+    if (len(ages) == count and all(ages)) or time.monotonic() > until:
         break
     time.sleep(0.05)
 print(json.dumps({{"told": found, "answers": answers()}}))

@@ -185,7 +185,7 @@ def _formulas():
 
 
 def _files():
-    """Return the paths of all files that Salt serves: to list them takes a tenth of an apply, were it done each time."""
+    """Return the paths of all files that Salt serves; listed each time, this would take a tenth of an apply."""
     if "turnkey.files" not in __context__:
         __context__["turnkey.files"] = __salt__["cp.list_master"]()
     return __context__["turnkey.files"]

@@ -71,7 +71,7 @@ def wave(
 
     def wave(faults: list[Fault], meanwhile: Callable[[], object] = bool) -> None:
         eventually(lambda: is_whole(machines, client))
-        eventually(lambda: told(zabbix) == {}, deadline=GONE, pause=2)
+        eventually(lambda: told(zabbix) == {}, deadline=GONE, pause=3)
         began: dict[Told, float] = {}
         seconds: dict[Told, float] = {}
         with ExitStack() as stack:
@@ -87,9 +87,9 @@ def wave(
                 seconds.update({alert: max(clock - began[alert], 0) for alert, clock in found.items()} | seconds)
                 return len(seconds) == len(faults)
 
-            # Which are late is said below, each by its name.
+            # Which are late is said below, each by its name. To ask is work for the hosts: not at every moment.
             with suppress(AssertionError):
-                eventually(all_told, deadline=max(began.values()) + SOON + SAID - time.time(), pause=1)
+                eventually(all_told, deadline=max(began.values()) + SOON + SAID - time.time(), pause=3)
             for what, alert, _ in faults:
                 took = f"{seconds[alert]:.0f} s" if alert in seconds else "NOT TOLD"
                 report(f"{what} -> {alert[0]}: {alert[1]}, {took}")
@@ -104,7 +104,7 @@ def wave(
                 pytest.fail(f"told besides, when all was mended: {strange}")
             return not found
 
-        eventually(all_over, deadline=GONE, pause=2)
+        eventually(all_over, deadline=GONE, pause=3)
         report(f"all taken back {time.monotonic() - ended:.0f} s after the last was mended")
 
     return wave
