@@ -34,7 +34,7 @@ while salt.poll() is None:
         salt.kill()
         salt.wait()
         sys.exit(print("killed"))
-    time.sleep(0.0005)
+    time.sleep(0.002)
 print("finished")
 """
 
