@@ -10,7 +10,7 @@ T = TypeVar("T")
 DEADLINE = 90.0
 
 
-def eventually(outcome: Callable[[], T], deadline: float = DEADLINE, pause: float = 0.1) -> T:
+def eventually(outcome: Callable[[], T], deadline: float = DEADLINE, pause: float = 0.25) -> T:
     """Return what *outcome* returns once it is true; until then it may be false, fail an assertion or reach nobody."""
     until = time.monotonic() + deadline
     while True:
