@@ -6,9 +6,10 @@ root=$PWD
 # su without a dash leaves the administrator's directories out.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export VAGRANT_CHECKPOINT_DISABLE=1 # no calls home
-readonly LABEL=turnkey.lab          # on every container and network of a lab; nothing else is touched
-readonly OURS=turnkey.root=$root    # on those of this repository's
+# On every container and network of a lab, nothing else is touched; and on those of this repository's.
 # shellcheck disable=SC2034  # not every script uses every name
+readonly LABEL=turnkey.lab OURS=turnkey.root=$root
+# shellcheck disable=SC2034
 readonly IMAGE=turnkey-lab BASE=turnkey-base REMEMBERED=.vagrant/turnkey.env
 readonly LOG=$root/.vagrant/lab.log ENGINE_LOG=/var/log/turnkey-dockerd.log
 
@@ -69,6 +70,7 @@ start_engine() {
 
 # One line per host of this repository's lab, or of all that have a label, in the order they were made: host, address, roles,
 # OS, topology, repository, container, state.
+# shellcheck disable=SC2120  # lab/up and lab/down ask for all
 lab_hosts() {
     docker ps --all --filter "label=${1:-$OURS}" --format \
         '{{.Label "turnkey.host"}}|{{.Label "turnkey.address"}}|{{.Label "turnkey.roles"}}|{{.Label "turnkey.os"}}|{{.Label "turnkey.lab"}}|{{.Label "turnkey.root"}}|{{.ID}}|{{.State}}' |

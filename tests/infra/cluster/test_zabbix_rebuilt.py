@@ -71,6 +71,8 @@ def test_history_outlives_the_host(
     restored = monitor.check(f"restore-zabbix {newest}")
 
     assert f"{newest} is in place" in restored
+    # The pages are there a moment after their server was started.
+    assert eventually(zabbix.hosts)
     assert {name: history(zabbix, name, now - 60) for name in kept} == kept
     zabbix.put_right()
     assert zabbix.drift() == {}
