@@ -58,6 +58,9 @@ PACKAGES = {
 # Where commands are looked for: an administrator's too, which are not on everybody's PATH.
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
 
+# Seconds for lab/down: it waits for a lab/up that is at work on this machine, even one of another tree.
+DOWN_LIMIT = 40 * 60
+
 # For tests that wait for processes as much as they calculate: one more at a time than there are cores.
 ALL_CORES = (f"--numprocesses={len(os.sched_getaffinity(0)) + 1}", "--dist=worksteal")
 
@@ -179,7 +182,9 @@ SUITES = {
     "browser": Suite(
         "the explorer in a real browser: no root, no hosts", ("chromium", "redis-server"), browser, is_idle=True
     ),
-    "cluster": Suite("the stack on several hosts, any of which is lost meanwhile", ("ssh",), cluster, beside="infra"),
+    "cluster": Suite(
+        "the stack on several hosts, any of which is lost meanwhile", ("git", "ssh"), cluster, beside="infra"
+    ),
     "infra": Suite(
         "the whole stack on one host (of a lab, unless --ssh-config names another)",
         ("apt-ftparchive", "chromium", "gpg", "ruby", "ssh"),
@@ -200,11 +205,12 @@ def lab(report: "Report", options: argparse.Namespace, topology: str) -> Iterato
     wanted = {"topology": topology, "os": options.os, "repository": str(ROOT)}
     if found and found != wanted:
         told = "{topology} on {os}, of the repository in {repository}".format_map(found)
+        down = ["lab/down", "--of", found["repository"]]
         # Another repository's lab is another person's. On CI nobody is left to take it down.
         if found["repository"] != str(ROOT) and "CI" not in os.environ:
-            raise CannotRunError(f"another lab is up: {told}; end it with lab/down first")
+            raise CannotRunError(f"another lab is up: {told}; end it first: {' '.join(down)}")
         print(f"Taking down the lab that is up: {told}", flush=True)
-        report.tool("lab/down", ["lab/down", *(["--all"] if found["repository"] != str(ROOT) else [])], limit=300)
+        report.tool("lab/down", down if found["repository"] != str(ROOT) else down[:1], DOWN_LIMIT)
     try:
         is_up = not ahead or ahead.told(report)
         # Never once more, where one has failed to apply the states: that would be forgiven.
@@ -214,9 +220,13 @@ def lab(report: "Report", options: argparse.Namespace, topology: str) -> Iterato
             raise CannotRunError("without a lab there is nothing to test; the log of lab/up is above")
         Beside.begin(options, SUITES[report.suite].beside)
         yield
+    except KeyboardInterrupt:
+        # First, or lab/down would wait for a lab/up that nobody has told to end.
+        Beside.stop()
+        raise
     finally:
         if found != wanted and not options.keep:
-            report.tool("lab/down", ["lab/down"], limit=300)
+            report.tool("lab/down", ["lab/down"], DOWN_LIMIT)
 
 
 class LabAhead:
@@ -277,7 +287,7 @@ class LabAhead:
         """Take down what no suite has asked for."""
         if cls.started:
             cls.started._end(limit=0)
-            run(["lab/down"], 300)
+            run(["lab/down"], DOWN_LIMIT)
 
     def told(self, report: "Report") -> bool:
         """Wait until it has ended, and report what it said and, of one that was the only one, whether it failed."""
@@ -307,11 +317,13 @@ class Beside:
 
     def __init__(self, suite: str, options: argparse.Namespace) -> None:
         self.suite = suite
+        self.began = time.monotonic()
         self._tree, self._log, self._results = CACHE / "beside", CACHE / "beside.log", CACHE / "beside.results"
+        # A run that was killed may have left its hosts.
+        self._clear_away()
         for folder in (self._tree, self._results):
             shutil.rmtree(folder, ignore_errors=True)
         copy_tree(self._tree)
-        self.began = time.monotonic()
         self._command = ["./run_tests.py", "--suite", suite, "--os", options.os, "--hosts", options.hosts]
         with self._log.open("w") as log:
             self._child = subprocess.Popen(
@@ -327,22 +339,42 @@ class Beside:
     @classmethod
     def begin(cls, options: argparse.Namespace, suite: str) -> None:
         """Begin *suite*, where the whole of it is to run; not where hosts are to be kept for a look at them."""
-        if suite in options.suite and not (options.topology or options.keep or options.k):
+        if suite not in options.suite or options.topology or options.keep or options.k:
+            return
+        try:
             cls.started = cls(suite, options)
+        except (CannotRunError, OSError) as error:
+            print(f"{suite} cannot run at the same time, so it runs afterwards: {error}", flush=True)
 
     @classmethod
-    def clear_away(cls) -> None:
-        """End what no one has waited for."""
+    def stop(cls) -> None:
+        """End what nobody has waited for, if it has not ended yet. It is given the time to put its hosts in order."""
+        if (started := cls.started) and started._child.poll() is None:
+            end(started._child, patience=180)
+            started._clear_away()
+
+    @classmethod
+    def clear_away(cls, reports: list["Report"]) -> None:
+        """Stop it, and have its report tell what it came to by then."""
+        cls.stop()
         if started := cls.started:
             cls.started = None
-            end(started._child)
-            run([str(started._tree / "lab" / "down")], 300)
+            for report in reports:
+                if report.suite == started.suite:
+                    report.ran = True
+                    report.seconds = time.monotonic() - started.began
+                    report.take_over(started._results)
+                    if "interrupted" not in report.failures:
+                        report.fail("interrupted")
+
+    def _clear_away(self) -> None:
+        run(["lab/down", "--of", str(self._tree)], DOWN_LIMIT, log=CACHE / "beside.down.log")
 
     def told(self, report: "Report") -> None:
         """Tell what it says until it has ended, and take over what it came to."""
         print(f"-- {' '.join(self._command)}, begun with an earlier suite", flush=True)
         limit = time.monotonic() + 60 * 60
-        with self._log.open() as log:
+        with self._log.open(errors="replace") as log:
             is_over = False
             while not is_over and time.monotonic() < limit:
                 is_over = self._child.poll() is not None
@@ -350,11 +382,14 @@ class Beside:
                 time.sleep(1)
         if not is_over:
             report.fail("did not end within an hour")
-            return
+            self.stop()
         type(self).started = None
         report.take_over(self._results)
         if self._child.returncode != 0 and not report.failures:
             report.fail(f"ended with {self._child.returncode}")
+        # Of one that was killed.
+        if self._child.returncode not in (0, 1):
+            self._clear_away()
 
 
 def copy_tree(target: pathlib.Path) -> None:
@@ -532,13 +567,13 @@ def run(
     return code and (f"ended with {code}" if code > 0 else f"was ended by signal {-code}")
 
 
-def end(child: subprocess.Popen[bytes]) -> None:
+def end(child: subprocess.Popen[bytes], patience: float = 30) -> None:
     # Politely first: lab/up and pytest have something to tidy.
-    for number, patience in ((signal.SIGINT, 30), (signal.SIGTERM, 5), (signal.SIGKILL, 5)):
+    for number, seconds in ((signal.SIGINT, patience), (signal.SIGTERM, 5), (signal.SIGKILL, 5)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(timeout=patience)
+            child.wait(timeout=seconds)
             break
     # The child is gone; what it started may not be.
     with contextlib.suppress(ProcessLookupError):
@@ -647,7 +682,7 @@ def run_suites(reports: list[Report], options: argparse.Namespace) -> None:
             LabAhead.begin(options, *(each.suite for each in reports[number:]))
             run_suite(report, options)
     finally:
-        Beside.clear_away()
+        Beside.clear_away(reports)
         LabAhead.clear_away()
 
 

@@ -70,7 +70,7 @@ start_engine() {
 
 # One line per host of this repository's lab, or of all that have a label, in the order they were made: host, address, roles,
 # OS, topology, repository, container, state.
-# shellcheck disable=SC2120  # lab/up and lab/down ask for all
+# shellcheck disable=SC2120  # lab/up and lab/down ask for others
 lab_hosts() {
     docker ps --all --filter "label=${1:-$OURS}" --format \
         '{{.Label "turnkey.host"}}|{{.Label "turnkey.address"}}|{{.Label "turnkey.roles"}}|{{.Label "turnkey.os"}}|{{.Label "turnkey.lab"}}|{{.Label "turnkey.root"}}|{{.ID}}|{{.State}}' |

@@ -765,10 +765,11 @@ T.trigger(
     told="{ITEM.LASTVALUE1} in five minutes",
 )
 T.trigger(
-    # Longer than it takes to look twice: a host's first look finds all that it has said so far on its way.
+    # Longer than it takes to look twice: a host's first look finds all that it has said so far on its way. Of fewer
+    # values Zabbix would be content with those that there are.
     "logs-wait", "Logs wait for the log host", "AVERAGE",
-    "(min(stack.logs.waiting,#9)>{$LOGS.WAITING} or min(stack.logs.oldest,#3)>{$LOGS.OLDEST})"
-    " and last(stack.logs.well)>0",
+    "(min(stack.logs.waiting,#9)>{$LOGS.WAITING} and count(stack.logs.waiting,#9)=9"
+    " or min(stack.logs.oldest,#3)>{$LOGS.OLDEST}) and last(stack.logs.well)>0",
 )  # fmt: skip
 T.graph(
     "Hosts that are well", "stack.lb.well", "stack.web.well", "stack.worker.well", "stack.redis.well", "stack.logs.well"

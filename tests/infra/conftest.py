@@ -242,9 +242,10 @@ def container() -> Callable[[Machine], str]:
     """The name of the container that a lab host is."""
 
     def container(machine: Machine) -> str:
-        label = f"label=turnkey.host={machine.name}"
+        # Of this tree's lab: another's may be up too.
+        labels = [f"--filter=label=turnkey.{label}" for label in (f"host={machine.name}", f"root={REPOSITORY}")]
         found = subprocess.run(
-            ["docker", "ps", "--all", "--filter", label, "--format", "{{.Names}}"],
+            ["docker", "ps", "--all", *labels, "--format", "{{.Names}}"],
             check=True,
             capture_output=True,
             text=True,

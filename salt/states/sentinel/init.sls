@@ -61,7 +61,7 @@ redis-sentinel.service:
     - check: ask-sentinel SENTINEL GET-MASTER-ADDR-BY-NAME {{ sentinel.name }}
 
 # The one setting that only Sentinel's own file can hold, and that changes with the topology.
-{% set told = "ask-sentinel SENTINEL MASTER " ~ sentinel.name ~ " | grep -A1 '^quorum$' | grep -qx " ~ quorum %}
+{% set told = "timeout 10 ask-sentinel SENTINEL MASTER " ~ sentinel.name ~ " | grep -A1 '^quorum$' | grep -qx " ~ quorum %}
 {% if salt['cmd.retcode'](told, python_shell=true, ignore_retcode=true) %}
 ask-sentinel SENTINEL SET {{ sentinel.name }} quorum {{ quorum }}:
   cmd.run: []

@@ -75,7 +75,7 @@ def converge(topology: dict[str, Any]) -> Callable[[], None]:
 
     def converge() -> None:
         shown = subprocess.run(
-            ["docker", "ps", "--filter", "label=turnkey.lab", "--format", '{{.Label "turnkey.os"}}'],
+            ["docker", "ps", "--filter", f"label=turnkey.root={REPOSITORY}", "--format", '{{.Label "turnkey.os"}}'],
             check=True,
             capture_output=True,
             text=True,

@@ -4,6 +4,8 @@ It brings hosts up while suites run that need none, and runs a suite beside anot
 """
 
 import dataclasses
+import pathlib
+import time
 
 import pytest
 import run_tests
@@ -21,11 +23,13 @@ HOSTS_OF_THE_CLUSTER, HOST_ALONE = "up cluster --os debian-13 --no-apply", "up s
 CLUSTER = "up cluster --os debian-13"
 # And a pretended run of a suite in a copy of the tree.
 BESIDE = """
-import pathlib, sys, time
+import os, pathlib, sys, time
 tree = pathlib.Path(__file__).parents[2]
+(tree / "pid").write_text(str(os.getpid()))
 with (tree / "called").open("a") as called:
     print("beside", *sys.argv[1:-1], file=called)
-print("this is told")
+sys.stdout.buffer.write(b"this is told \\xff\\n")
+sys.stdout.flush()
 if "--hang" in (tree / "beside").read_text():
     time.sleep(600)
 results = pathlib.Path(sys.argv[-1])
@@ -38,6 +42,15 @@ tool = case % ("lab/up", "<failure/>" if failed else "")
 sys.exit(failed)
 """
 INFRA_BESIDE = "beside --suite infra --os debian-13 --hosts all --junit"
+# What an earlier run has left of it goes first.
+CLEARED = "down --of cache/beside"
+
+
+def eventually(outcome):
+    until = time.monotonic() + 30
+    while not outcome():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -57,6 +70,7 @@ def run(tmp_path, monkeypatch):
             with run_tests.lab(report, options, run_tests.TOPOLOGIES[name]):
                 note(name)
                 if name == run.interrupted:
+                    eventually((tmp_path / "pid").exists)
                     raise KeyboardInterrupt
 
         def alone(report, options):
@@ -70,10 +84,10 @@ def run(tmp_path, monkeypatch):
         return dataclasses.replace(run_tests.SUITES[name], run=on_hosts if name in run_tests.TOPOLOGIES else alone)
 
     def copy_tree(target):
-        (target / "lab").mkdir(parents=True)
+        if run.beside == "--no-git":
+            raise FileNotFoundError("git")
+        target.mkdir(parents=True)
         (target / "run_tests.py").write_text(BESIDE)
-        (target / "lab" / "down").write_text(f"#!/bin/sh\necho down beside >>{tmp_path}/called\n")
-        (target / "lab" / "down").chmod(0o755)
         (tmp_path / "beside").write_text(run.beside)
 
     def lab_in_the_way(topology):
@@ -100,7 +114,8 @@ def run(tmp_path, monkeypatch):
             assert run.interrupted
         failed = {report.suite: report.failures for report in reports if report.failures}
         run.passed = {report.suite: report.passed for report in reports}
-        return failed, [line.strip() for line in (tmp_path / "called").read_text().splitlines()]
+        called = (tmp_path / "called").read_text().replace(f"{tmp_path}/", "")
+        return failed, [line.strip() for line in called.splitlines()]
 
     run.interrupted, run.beside = None, ""
     return run
@@ -116,8 +131,9 @@ def test_the_host_alone_is_tested_beside_the_cluster(run, capfd):
     failed, called = run()
     assert failed == {}
     assert called[:6] == [HOSTS_OF_THE_CLUSTER, "lint", "unit", "states", CLUSTER, "browser"]
+    assert called[6] == CLEARED
     # In whichever order.
-    assert sorted(called[6:]) == sorted([INFRA_BESIDE, "cluster", "down"])
+    assert sorted(called[7:]) == sorted([INFRA_BESIDE, "cluster", "down"])
     assert "this is told" in capfd.readouterr().out
     assert run.passed["infra"] == 3
 
@@ -157,11 +173,20 @@ def test_a_lab_that_is_kept_is_in_the_way_of_the_next_until_its_suite(run):
     assert called == [CLUSTER, "cluster", "down", HOST_ALONE, "infra"]
 
 
-def test_an_interruption_ends_what_runs_beside(run):
+def test_where_there_can_be_no_copy_one_suite_follows_the_other(run):
+    run.beside = "--no-git"
+    failed, called = run("--suite", "cluster", "infra")
+    assert failed == {}
+    assert called == [CLUSTER, CLEARED, "cluster", "down", HOST_ALONE, "infra", "down"]
+
+
+def test_an_interruption_ends_what_runs_beside(run, tmp_path):
     run.interrupted, run.beside = "cluster", "--hang"
     failed, called = run("--suite", "cluster", "infra")
-    assert failed == {"cluster": ["interrupted"]}
-    assert called[-2:] == ["down", "down beside"]
+    assert failed == {"cluster": ["interrupted"], "infra": ["interrupted"]}
+    # Its hosts first: the other lab's lab/down would wait for it.
+    assert called[-2:] == [CLEARED, "down"]
+    assert not (pathlib.Path("/proc") / (tmp_path / "pid").read_text()).exists()
 
 
 @pytest.mark.parametrize("interrupted", ["lint", "browser"])
