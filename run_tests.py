@@ -350,7 +350,8 @@ class Beside:
     def stop(cls) -> None:
         """End what nobody has waited for, if it has not ended yet. It is given the time to put its hosts in order."""
         if (started := cls.started) and started._child.poll() is None:
-            end(started._child, patience=180)
+            # In the background of a shell SIGINT would be ignored; this signal it takes for an interruption, too.
+            end(started._child, signal.SIGTERM, patience=180)
             started._clear_away()
 
     @classmethod
@@ -567,9 +568,9 @@ def run(
     return code and (f"ended with {code}" if code > 0 else f"was ended by signal {-code}")
 
 
-def end(child: subprocess.Popen[bytes], patience: float = 30) -> None:
+def end(child: subprocess.Popen[bytes], politely: signal.Signals = signal.SIGINT, patience: float = 30) -> None:
     # Politely first: lab/up and pytest have something to tidy.
-    for number, seconds in ((signal.SIGINT, patience), (signal.SIGTERM, 5), (signal.SIGKILL, 5)):
+    for number, seconds in ((politely, patience), (signal.SIGTERM, 5), (signal.SIGKILL, 5)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
