@@ -61,8 +61,8 @@ PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
 # Seconds for lab/down: it waits for a lab/up that is at work on this machine, even one of another tree.
 DOWN_LIMIT = 40 * 60
 
-# For tests that wait for processes as much as they calculate: one more at a time than there are cores.
-ALL_CORES = (f"--numprocesses={len(os.sched_getaffinity(0)) + 1}", "--dist=worksteal")
+# For tests that wait for processes as much as they calculate: two more at a time than there are cores.
+ALL_CORES = (f"--numprocesses={len(os.sched_getaffinity(0)) + 2}", "--dist=worksteal")
 
 
 @dataclasses.dataclass(frozen=True)
