@@ -47,7 +47,7 @@ redis:
     - template: jinja
     - mode: "0755"
 
-{# Not by `creates`: Salt's first look at one loads each state module that there is, which takes a second of every apply. #}
+{# Not by `creates`: Salt's first look at one loads each state module that there is, half a second of every apply. #}
 {% if not salt['file.file_exists']('/var/lib/redis/state.conf') %}
 /var/lib/redis/state.conf:
   cmd.run:
