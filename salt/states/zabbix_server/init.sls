@@ -13,11 +13,10 @@ zabbix_server:
     - mode: "0755"
 
 # In one transaction: cut off, nothing of it is there.
-{% if salt['cmd.retcode']('timeout 10 load-zabbix-schema --done', python_shell=true, ignore_retcode=true) %}
 schema of Zabbix:
   cmd.run:
     - name: load-zabbix-schema
-{% endif %}
+    - unless: load-zabbix-schema --done
 
 /usr/local/lib/turnkey/set-zabbix-password.php:
   file.managed:
