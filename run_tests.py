@@ -249,17 +249,7 @@ class LabAhead:
     def go_on(self, apply: bool) -> None:
         """Bring the hosts up, with their states or without; what is at it already is waited for by lab/up itself."""
         self.applies = apply
-        with self._log.open("a") as log:
-            self._children.append(
-                subprocess.Popen(
-                    [*self._command, *([] if apply else ["--no-apply"])],
-                    cwd=ROOT,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            )
+        self._children.append(start([*self._command, *([] if apply else ["--no-apply"])], ROOT, self._log))
 
     @classmethod
     def begin(cls, options: argparse.Namespace, suite: str, *later: str) -> None:
@@ -325,16 +315,9 @@ class Beside:
             shutil.rmtree(folder, ignore_errors=True)
         copy_tree(self._tree)
         self._command = ["./run_tests.py", "--suite", suite, "--os", options.os, "--hosts", options.hosts]
-        with self._log.open("w") as log:
-            self._child = subprocess.Popen(
-                [sys.executable, *self._command, "--junit", str(self._results)],
-                cwd=self._tree,
-                env=os.environ | {"SCREENSHOTS": str(SCREENSHOTS)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self._log.write_text("")
+        command = [sys.executable, *self._command, "--junit", str(self._results)]
+        self._child = start(command, self._tree, self._log, os.environ | {"SCREENSHOTS": str(SCREENSHOTS)})
 
     @classmethod
     def begin(cls, options: argparse.Namespace, suite: str) -> None:
@@ -566,6 +549,23 @@ def run(
             end(child)
             raise
     return code and (f"ended with {code}" if code > 0 else f"was ended by signal {-code}")
+
+
+def start(
+    command: list[str], cwd: pathlib.Path, log: pathlib.Path, environment: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start *command*, which goes on by itself, its output going to the end of *log*."""
+    with log.open("a") as out:
+        # In a session of its own, so that all that it started can be told to end.
+        return subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def end(child: subprocess.Popen[bytes], politely: signal.Signals = signal.SIGINT, patience: float = 30) -> None:
